@@ -20,8 +20,9 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from benchmarks.rounds import Claim, interleaved, rate
+from events.facts.fact import Fact
 from events.facts.log import Event, Log
-from events.facts.types import Fact, GapMeasured
+from events.facts.types import GapMeasured
 from events.facts.values import QuestionId, Value
 from events.stores import open_log
 from graph.play.recorded import recorded

@@ -26,9 +26,9 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from benchmarks.repeated_log import played_log
 from benchmarks.rounds import Claim, interleaved, rate
+from events.facts.fact import Fact
 from events.facts.hashing import data_of
 from events.facts.log import Head, Log
-from events.facts.types import Fact
 from events.stores import open_log
 from events.stores.rows import EMPTY_STREAM, Row, seal, utc_now
 

@@ -21,6 +21,7 @@ from benchmarks.synthetic_questions import SyntheticQuestion, proposal_text, ran
 from events.cli.app import LOG_NAME
 from events.cli.output import progress
 from events.facts.errors import BadInput
+from events.facts.fact import Fact
 from events.facts.log import Log, ProgressCallback, ignore_progress
 from events.facts.streams import GOALPOSTS, RUN, episode_stream, evaluation_stream, policy_stream
 from events.facts.types import (
@@ -29,7 +30,6 @@ from events.facts.types import (
     EpisodeFinished,
     EpisodeStarted,
     EvaluationFinished,
-    Fact,
     GapMeasured,
     GoalpostAdded,
     IterationFinished,

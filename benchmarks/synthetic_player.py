@@ -15,9 +15,10 @@ from concurrent.futures import Future
 from functools import cache
 
 from benchmarks.synthetic_questions import Quality, SyntheticQuestion, completion_text
+from events.facts.fact import Fact
 from events.facts.log import Event, Log
 from events.facts.rollouts import pack_rollouts
-from events.facts.types import AttemptsMade, AttemptsVerified, Fact, Purpose
+from events.facts.types import AttemptsMade, AttemptsVerified, Purpose
 from events.facts.values import BlobHash, Digest, Generation, Outcome, Provenance, Question, Sampling, Task, Verdict, canonical
 
 ATTEMPTS = 10

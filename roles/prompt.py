@@ -38,11 +38,17 @@ PROMPT_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "hard": frozenset({"axis", "statement", "pairs", "inputs", "modules", "banned", "program"}),
     "aimed": frozenset({"axis", "statement", "pairs", "inputs", "modules", "banned", "program", "goalpost"}),
     "open": frozenset({"task", "statement", "pairs", "inputs", "modules", "banned", "program", "references"}),
+    "unpaired": frozenset({"statement", "entry", "echoes"}),
+    "topic": frozenset({"topic", "statement", "pairs", "inputs", "modules", "banned", "program"}),
     "system": frozenset(),
 }
 """The prompts of a set, each in `NAME.md`, with the marks that each may have. `system` is for sets of form `chat` only."""
-PROMPT_NAMES: Final = tuple(name for name in PROMPT_FIELDS if name != "system")
+OPTIONAL_PROMPTS: Final = ("unpaired", "topic")
+"""Prompts that a set may lack. They are no part of its digest, so that runs which do not ask them go on."""
+PROMPT_NAMES: Final = tuple(name for name in PROMPT_FIELDS if name not in ("system", *OPTIONAL_PROMPTS))
 """The prompts that every set holds."""
+ECHOES: Final = 2
+"""Calls in the place of pairs."""
 _AXES: Final = ("axis", ("io", "function"))
 WORD_FIELDS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "induction": ("mode", ("function", "class", "stdin", "checks")),
@@ -125,9 +131,20 @@ class Prompts:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over the set's format and its prompts."""
-        hashes = "".join(f"{name}:{template.hash}\n" for name, template in sorted(self.templates.items()))
+        """SHA-256 (hex) over the set's format and the prompts that every set holds."""
+        required = ((name, template) for name, template in self.templates.items() if name not in OPTIONAL_PROMPTS)
+        hashes = "".join(f"{name}:{template.hash}\n" for name, template in sorted(required))
         return hashlib.sha256(canonical(self.rules) + hashes.encode()).hexdigest()
+
+    @property
+    def optional_hashes(self) -> dict[str, str]:
+        """SHA-256 (hex) of each prompt that a set may lack, by name."""
+        return {name: self.templates[name].hash for name in OPTIONAL_PROMPTS if name in self.templates}
+
+    @property
+    def topic_shows_an_example(self) -> bool:
+        """Whether the prompt for a topic shows a question on it, because the model cannot read a topic alone."""
+        return not {"statement", "pairs", "program"}.isdisjoint(_MARK.findall(self.templates["topic"].text))
 
     def request(self, prompt: Rendered, count: int, seed: int, sampling: Sampling) -> GenerationRequest:
         """Ask for completions of a prompt, with the stop texts of the set and the parts of the prompt's answer form."""
@@ -144,6 +161,18 @@ class Prompts:
             entry=question.entry,
             beginning=_beginning(question),
         )
+
+    def unpaired(self, question: Question) -> Rendered:
+        """Ask for the program with the statement alone, whatever pairs there are.
+
+        A set whose model expects pairs has a prompt of its own for this, in which calls give back their argument (`echoes`):
+        pairs in form, from which nothing can be learned.
+        """
+        if "unpaired" not in self.templates:
+            return self.induction(question.model_copy(update={"public": (), "private": question.pairs}))
+        inputs = [pair.input for pair in question.pairs[:ECHOES]]
+        echoes = "\n".join(f"{question.entry}({text}) == {text}" for text in inputs)
+        return self._render("unpaired", statement=question.statement_with_context, entry=question.entry, echoes=echoes)
 
     def deduction(self, program: str, pair: IOPair) -> Rendered:
         """Ask for the output of a pair."""
@@ -176,6 +205,11 @@ class Prompts:
         return self._render(
             "open", task=task, program=first.program_with_context or "", references=shown, **_proposed(first, inputs)
         )
+
+    def topic(self, topic: str, example: Question, inputs: int = INPUTS) -> Rendered:
+        """Ask the teacher for a question on a topic; only sets whose models cannot read a topic show the example."""
+        program = example.program_with_context or ""
+        return self._render("topic", topic=topic, program=program, **_proposed(example, inputs))
 
     def _render(self, name: str, **fields: str) -> Rendered:
         choice = WORD_FIELDS.get(_SHARED.get(name, name))
@@ -247,7 +281,7 @@ def _templates(folder: Path, rules: PromptSetFormat) -> dict[str, Template]:
     if shared and not chat:
         files.pop("system", None)
     forms = {name: files.pop(f"{name}.form") for name in FORM_FIELDS if f"{name}.form" in files}
-    names = (*PROMPT_NAMES, "system") if chat else PROMPT_NAMES
+    names = (*PROMPT_NAMES, *(name for name in OPTIONAL_PROMPTS if name in files), *(("system",) if chat else ()))
     parts = {f"{name}.{word}" for name, (_, words) in WORD_FIELDS.items() for word in words}
     if wrong := sorted(set(files) - parts - set(names)) or sorted(set(names) - set(files)):
         what = "is no prompt of such a set" if wrong[0] in files else "is missing"
@@ -268,7 +302,7 @@ def _templates(folder: Path, rules: PromptSetFormat) -> dict[str, Template]:
     for name, template in templates.items():
         _check(folder, name, template)
         kind = name.partition(".")[0]
-        owner = kind if kind in FORM_FIELDS else "proposal"
+        owner = "induction" if kind == "unpaired" else kind if kind in FORM_FIELDS else "proposal"
         if owner in forms and kind != "system":
             templates[name] = _with_form(template, folder / f"{owner}.form.md", forms[owner], owner)
     return {name: _without_last_line_end(template) for name, template in templates.items()} if chat else templates

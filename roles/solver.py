@@ -25,10 +25,21 @@ class Solver:
     log: Log
 
     async def answer(
-        self, question: Question, task: Task, pair: int | None, *, count: int, seed: int, sampling: Sampling
+        self,
+        question: Question,
+        task: Task,
+        pair: int | None,
+        *,
+        count: int,
+        seed: int,
+        sampling: Sampling,
+        hides_pairs: bool = False,
     ) -> Generation:
-        """Sample attempts; `pair`: index into `question.pairs` for deduction and abduction, None for induction."""
-        prompt = self._prompt(question, task, pair)
+        """Sample attempts; `pair`: index into `question.pairs` for deduction and abduction, None for induction.
+
+        With `hides_pairs`, induction shows the statement alone.
+        """
+        prompt = self.prompts.unpaired(question) if hides_pairs else self._prompt(question, task, pair)
         request = self.prompts.request(prompt, count, seed, sampling)
         (reply,) = await self.model.generate([request])
         return record_generation(self.log, request, reply, prompt.template)

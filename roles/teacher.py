@@ -44,6 +44,10 @@ class Teacher:
         """The open seat proposes a question for a task, unlike the references."""
         return await self._propose(self.prompts.open(references, task, self.inputs), seed)
 
+    async def on_topic(self, topic: str, example: Question, seed: int) -> Generation:
+        """The open seat proposes a question on a topic, which the example stands for where the prompt shows it."""
+        return await self._propose(self.prompts.topic(topic, example, self.inputs), seed)
+
     async def _propose(self, prompt: Rendered, seed: int) -> Generation:
         request = self.prompts.request(prompt, 1, seed, self.sampling)
         (reply,) = await self.model.generate([request])

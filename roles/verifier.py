@@ -12,19 +12,21 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
+from events.facts.errors import BadInput
 from events.facts.types import Reason
-from events.facts.values import IOPair, JudgingRules, Outcome, Provenance, Question, QuestionId, Task, Verdict
+from events.facts.values import IOPair, JudgingRules, LabelSource, Outcome, Provenance, Question, QuestionId, Task, Verdict
 from events.pure.answer_parsing import Malformed, Proposal, parse_input, parse_output, parse_proposal
 from events.pure.evalplus_sanitizer import extract_program
 from events.pure.literal import NotLiteral, outline
 from events.text.safe_text import one_line
 from roles.judging.degenerate import degenerate_reason, text_objection
-from roles.judging.judging_rules import OUTCOME_OF_STATUS
+from roles.judging.judging_rules import OUTCOME_OF_STATUS, compose_job
 from roles.judging.needed_code import needed_source
-from roles.judging.run_tests import failure_detail, outcome_letters, run_detail, run_programs
+from roles.judging.run_tests import ProgramTrial, failure_detail, outcome_letters, run_detail, run_programs
 from roles.judging.safety import makes_sets, operations, parse_source, replace_operation, unparse_objection, unsafe_reason
+from roles.judging.vote import Outputs, Ties, Vote, count_votes, equal_outputs, outputs_of
 from sandbox.compare import canonical_arguments, canonical_text, outputs_match
 from sandbox.runner import InputRun, Job, JobResult, Runner
 
@@ -80,6 +82,21 @@ class JudgedAttempts:
         return most if most >= MIN_AGREEING and most > passed else 0
 
 
+class LabelledAttempts(NamedTuple):
+    """Attempts at a question whose outputs nobody has given."""
+
+    judged: JudgedAttempts
+    """Verdicts by the label; none is `passed` where there is no label."""
+    vote: Vote
+    truth: Outputs | None
+    """Outputs of the reference program of the statement; None where it is not known."""
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the voted label equals the truth; None without either."""
+        return equal_outputs(self.vote.label, self.truth) if self.vote.label and self.truth else None
+
+
 class ValidProposal(NamedTuple):
     """A proposal that is a question."""
 
@@ -105,8 +122,10 @@ class Verifier:
     ruled: Mapping[QuestionId, JudgingRules] = field(default_factory=dict)
     """... except for these questions."""
 
-    def provenance_of(self, question: Question) -> Provenance:
+    def provenance_of(self, question: Question, labels: LabelSource = "question") -> Provenance:
         """The conditions under which attempts at a question are judged."""
+        if labels != "question":
+            return self.runner.provenance.model_copy(update={"labels": labels})
         return self.runner.provenance.model_copy(update={"rules": self.rules_of(question), "per_test": self.per_test})
 
     def rules_of(self, question: Question) -> JudgingRules:
@@ -124,6 +143,43 @@ class Verifier:
         if task == "deduction":
             return await asyncio.to_thread(_judge_outputs, texts, expected)
         return await self._judge_inputs(question, expected, texts)
+
+    async def judge_by_label(
+        self,
+        question: Question,
+        texts: Sequence[str],
+        labels: Literal["vote", "truth"],
+        ties: Ties = "none",
+        truth: Outputs | None = None,
+    ) -> LabelledAttempts:
+        """Judge programs by the outputs that most of them have, or by the truth; the outputs in the question do not matter.
+
+        The truth is `truth`, or else the outputs of the reference program. All tests of a program share its limits.
+
+        Raises:
+            BadInput: the question's tests give no outputs that could be compared.
+            SandboxError: the sandbox failed.
+        """
+        if question.mode != "function":
+            raise BadInput(
+                f"Question {question.id} is of mode {question.mode}, and only outputs of functions can be voted on; take"
+                " questions of mode function, or a recipe whose labels are the questions' own."
+            )
+        parsed = await asyncio.to_thread(lambda: {text: extract_program(text, "own", question.entry) for text in texts})
+        reference = self.truth(question.statement) if self.truth and truth is None else None
+        programs = [answer for answer in dict.fromkeys(parsed.values()) if isinstance(answer, str)]
+        jobs = {source: compose_job(question, source, "own") for source in (*programs, *([reference] if reference else []))}
+        results = dict(zip(jobs, await self.runner.run([*jobs.values()]) if jobs else [], strict=True))
+        outputs = await asyncio.to_thread(lambda: {source: outputs_of(result) for source, result in results.items()})
+        truth = outputs[reference] if reference else truth
+        answers = [parsed[text] for text in texts]
+        vote = count_votes([outputs[answer] if isinstance(answer, str) else None for answer in answers], ties)
+        label = vote.label if labels == "vote" else truth
+        trials = {source: _labelled_trial(question, label, jobs[source], results[source]) for source in programs}
+        judged = _collect_verdicts(
+            [trials[answer] if isinstance(answer, str) else (_malformed_verdict(answer), None) for answer in answers]
+        )
+        return LabelledAttempts(judged, vote, truth)
 
     async def validate(self, text: str) -> ValidProposal | RejectedProposal:
         """Check whether a teacher's completion is a question: well-formed, safe, reproducible, not degenerate.
@@ -288,6 +344,21 @@ def _gave_value(run: InputRun, value: str) -> bool:
         return run.status == "ok" and canonical_text(outline(run.value)) == value
     except NotLiteral:
         return False
+
+
+def _labelled_trial(question: Question, label: Outputs | None, job: Job, result: JobResult) -> tuple[Verdict, dict[str, float]]:
+    """The verdict on a program by the label, and what running it took."""
+    pairs = (
+        question.pairs
+        if label is None
+        else [IOPair(input=p.input, output=o) for p, o in zip(question.pairs, label, strict=True)]
+    )
+    labelled = question.model_copy(update={"public": (), "private": tuple(pairs)})
+    trial = ProgramTrial(labelled, "own", False, job)
+    trial.add_result(result)
+    if label is not None or any(run.status != "ok" for run in result.runs):
+        return trial.verdict, trial.usage
+    return Verdict(outcome="wrong_answer", passed=0, total=len(pairs), detail="there is no label", tests=""), trial.usage
 
 
 def _collect_verdicts(judged: Sequence[tuple[Verdict, dict[str, float] | None]]) -> JudgedAttempts:

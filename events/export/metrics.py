@@ -134,6 +134,7 @@ def iteration_metrics(figures: IterationFigures) -> dict[str, float | None]:
     values |= {f"episodes/{reason}": figures.endings[reason] for reason in ENDINGS}
     for name, seat in figures.seats.items():
         metrics = {"pass_rate": seat.pass_rate.value, "aligned": seat.aligned.value, "diversity": seat.diversity}
+        metrics |= {f"label/{figure}": value for figure, value in seat.votes.values().items()}
         if seat.proposed:
             metrics["accepted"] = seat.accepted / seat.proposed
             metrics |= {f"rejected/{reason}": seat.rejected[reason] / seat.proposed for reason in get_args(Reason)}

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from events.facts.digests import NAME_DIGITS
+from events.facts.fact import Fact
 from events.facts.log import Event, Log
 from events.facts.rollouts import unpack_rollouts
 from events.facts.types import (
@@ -30,7 +31,6 @@ from events.facts.types import (
     EpisodeFailed,
     EpisodeFinished,
     EpisodeStarted,
-    Fact,
     QuestionProposed,
     RunStarted,
 )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from events.cli.output import progress
 from events.export.tables import AttemptRow, GapRow, QuestionRow, TableRow, UpdateRow
 from events.facts.errors import LogCorrupt
+from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, Log
 from events.facts.questions import read_question
 from events.facts.rollouts import unpack_rollouts
@@ -42,6 +43,7 @@ _PROPOSALS = (
     "question_proposed",
     "question_rejected",
     "question_validated",
+    "label_voted",
     "pass_rate_measured",
     "question_accepted",
     "reward_given",
@@ -201,7 +203,15 @@ def _proposals(log: Log, run: str, stream: str, episode: _OpenGuidedEpisode, end
             agreeing=proposal.agreeing,
             pass_rate=proposal.successes / proposal.attempts if proposal.successes is not None and proposal.attempts else None,
             reward=proposal.reward,
+            **_vote_columns(proposal.vote),
         )
+
+
+def _vote_columns(vote: LabelVoted | None) -> dict[str, Any]:
+    if vote is None:
+        return {}
+    labelled = vote.label is not None
+    return {"votes": vote.votes, "runner_up": vote.runner_up, "labelled": labelled, "label_right": vote.right}
 
 
 def _question_columns(log: Log, blob: BlobHash) -> dict[str, Any]:

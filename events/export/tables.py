@@ -166,6 +166,14 @@ class QuestionRow(TableRow):
     """The one divided by the other: successes / attempts."""
     reward: float | None = None
     """What the recipe gave the teacher."""
+    votes: int | None = None
+    """Answers in the largest group with equal outputs, where answers voted on the label."""
+    runner_up: int | None = None
+    """Answers in the second largest group; as many as `votes` is a tie."""
+    labelled: bool | None = None
+    """Whether the vote gave a label."""
+    label_right: bool | None = None
+    """Whether the label equals the truth, where the world knows it."""
 
     def columns(self) -> dict[str, Any]:
         """See `TableRow.columns`."""

@@ -14,7 +14,7 @@ import hashlib
 import json
 
 from events.facts.errors import LogError
-from events.facts.types import Fact
+from events.facts.fact import Fact
 from events.facts.values import BlobHash, canonical
 
 ZERO_HASH = "0" * 64

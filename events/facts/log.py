@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic import Field
 
+from events.facts.fact import Fact
 from events.facts.streams import RUN
-from events.facts.types import AnyFact, Fact, RunStarted
+from events.facts.types import AnyFact, RunStarted
 from events.facts.values import BlobHash, Value
 
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter
 
+from events.facts.fact import Fact
+from events.facts.label_facts import LabelVoted
 from events.facts.values import (
     Axis,
     BlobHash,
@@ -27,7 +29,6 @@ from events.facts.values import (
     Seat,
     SourceLog,
     Task,
-    Value,
     Verdict,
 )
 
@@ -35,12 +36,6 @@ Purpose = Literal["gap", "pass_rate", "solve", "practice", "evaluation"]
 """The purpose of attempts."""
 Reason = Literal["malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard"]
 """Why a proposal was rejected. `broken`: the program fails on its own inputs."""
-
-
-class Fact(Value):
-    """Base of all facts."""
-
-    SCHEMA: ClassVar[int] = 1
 
 
 class RunStarted(Fact):
@@ -112,6 +107,8 @@ class EpisodeStarted(Fact):
     """Drawn per episode and kept for its lift."""
     seed: int
     """All seeds of the episode derive from it."""
+    topic: Annotated[str, Field(exclude_if=lambda topic: not topic)] = ""
+    """What the open seat was asked to write about; `question` is then an example of it. Empty where it has no topic."""
 
 
 class ReferencesDrawn(Fact):
@@ -392,7 +389,7 @@ class RunFinished(Fact):
 
 _StartFact = RunStarted | RunResumed | GoalpostAdded | IterationStarted | EpisodeStarted | ReferencesDrawn | GapMeasured
 _QuestionFact = QuestionProposed | QuestionRejected | QuestionValidated | QuestionAccepted | AttemptsMade | AttemptsVerified
-_ResultFact = PassRateMeasured | RewardGiven | EpisodeFinished | EpisodeFailed | IterationFinished
+_ResultFact = LabelVoted | PassRateMeasured | RewardGiven | EpisodeFinished | EpisodeFailed | IterationFinished
 _PolicyFact = PolicyUpdated | PolicyProbed | WeightsPruned | PolicyServed | EvaluationFinished | RunFinished
 AnyFact = Annotated[_StartFact | _QuestionFact | _ResultFact | _PolicyFact, Field(discriminator="kind")]
 

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 from events.facts.errors import LogError
-from events.facts.types import AnyFact, Fact
+from events.facts.fact import Fact
+from events.facts.types import AnyFact
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes the data of (kind, schema) and returns the data of (kind, schema + 1)."""

@@ -62,6 +62,9 @@ OutcomeLetters = Annotated[str, Field(pattern=f"^[{''.join(OUTCOME_LETTERS)}]*$"
 """Outcomes of tests, a letter of `OUTCOME_LETTERS` each."""
 JudgingRules = Literal["own", "livecodebench", "evalplus"]
 """How answers are run, and which values count as right: docs/verdicts.md."""
+LabelSource = Literal["question", "vote", "truth"]
+"""Where the outputs come from that answers must have. `question`: the question. `vote`: the answers themselves. `truth`: the
+program that its statement stands for, where the world knows it."""
 NoSignalReason = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
 """Why a completion has advantage 0. `all_right`, `all_wrong`: all of its group have the same reward, above 0 or not. `alone`:
 its group has no other. `average`: its reward is the mean. `empty`: it has no tokens. `untaught`: the teacher's advantages are
@@ -230,6 +233,8 @@ class Provenance(Value):
     """Whether the limits hold for each test; else all tests of an answer share them."""
     rules: JudgingRules = "own"
     """Judging rules; this field and `per_test` have their defaults in logs of older schemas."""
+    labels: Annotated[LabelSource, Field(exclude_if=lambda source: source == "question")] = "question"
+    """What answers were compared with; by a vote, `passed` means agreed and not right."""
 
 
 class OptimizerStep(Value):

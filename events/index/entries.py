@@ -12,6 +12,7 @@ from collections import Counter
 from statistics import fmean
 from typing import Any
 
+from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, ReadableLog
 from events.facts.types import (
     AttemptsMade,
@@ -35,6 +36,7 @@ from events.index.rows import Origin, SignEntry
 from events.index.signs import candidate_programs, write_question_signs, write_signs
 from events.index.texts import TextCache, searchable_text, storable_text
 from events.pure.reward_hacking import answer_signs
+from events.text.phrases import vote_sentence
 from events.text.safe_text import one_line
 
 TITLE_LENGTH = 120
@@ -68,7 +70,7 @@ class FactIndexer:
                 _reward_given(db, event, event.fact)
             case QuestionProposed():
                 self._question_proposed(db, event, event.fact)
-            case QuestionRejected() | QuestionValidated() | PassRateMeasured() | QuestionAccepted():
+            case QuestionRejected() | QuestionValidated() | LabelVoted() | PassRateMeasured() | QuestionAccepted():
                 self._proposal_judged(db, event)
             case EpisodeStarted():
                 self._episode_started(db, event, event.fact)
@@ -131,6 +133,9 @@ class FactIndexer:
                 db.execute(query + _LAST, (fact.similarity, fact.aligned, stream, stream))
                 self._set_question(db, event, fact.question, fact.blob)
                 self._write_signs(db, event, fact)
+            case LabelVoted() as fact:
+                query = "UPDATE appearances SET vote = ? WHERE stream = ? AND version = "
+                db.execute(query + _LAST, (vote_sentence(fact), stream, stream))
             case PassRateMeasured() as fact:
                 query = "UPDATE appearances SET successes = ?, attempts = ?, agreeing = ? WHERE stream = ? AND version = "
                 db.execute(query + _LAST, (fact.successes, fact.attempts, fact.agreeing, stream, stream))

@@ -55,6 +55,8 @@ class AppearanceEntry:
     reward: float | None
     agreeing: int = 0
     """Failed attempts with the same outputs; see `PassRateMeasured`."""
+    vote: str | None = None
+    """The vote on its outputs in words; None where there was none."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from itertools import takewhile
 from typing import Any, Final, Literal, NamedTuple
 
 from events.facts.errors import BadInput, LogCorrupt
+from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, ReadableLog, find_run_started
 from events.facts.questions import read_question
 from events.facts.rollouts import unpack_rollouts
@@ -53,6 +54,7 @@ from events.projections.token_text import token_texts
 from events.pure.advantages import ADVANTAGE_ESTIMATORS, EstimatorName, RewardGroup
 from events.pure.answer_parsing import INPUTS, Malformed, parse_input, parse_output, parse_program, parse_proposal
 from events.pure.evalplus_sanitizer import extract_program
+from events.text.phrases import vote_sentence
 
 ASSUMED_ESTIMATOR: Final[EstimatorName] = "trr_plus_plus_and_grpo"
 """What all recipes but `azr` choose; without questions of real-data RL, which `azr` has not, it is the same as `azr`'s."""
@@ -97,6 +99,10 @@ class CompletionDetail:
     """Why the completion holds no answer of the asked form; None where it does."""
     proposal: ProposalState | None
     verdict: Verdict | None
+    vote: str | None
+    """The vote on the outputs of the question, in words; None where there was none."""
+    label: tuple[str, ...] | None
+    """The outputs that the answer was compared with, where they are not those of the question."""
     provenance: Provenance | None
     """Image, limits and rules that the verdict was reached under."""
     used: dict[str, float]
@@ -133,6 +139,14 @@ class CompletionDetail:
         """The reference program, where a wrong program can be compared with it."""
         wrong = self.program is not None and self.verdict is not None and self.verdict.outcome != "passed"
         return self.question.program if wrong and self.question is not None else None
+
+    @property
+    def pairs(self) -> tuple[IOPair, ...]:
+        """Test cases with the outputs that the answer was compared with."""
+        pairs = () if self.question is None else self.question.pairs
+        if self.label is None:
+            return pairs
+        return tuple(pair.model_copy(update={"output": text}) for pair, text in zip(pairs, self.label, strict=False))
 
     @property
     def public(self) -> tuple[IOPair, ...]:
@@ -184,6 +198,7 @@ def completion_detail(log: ReadableLog, where: str, stream: str, version: int, i
         **_parsed_fields(fact, texts[index], start, _rules(verified), question),
         proposal=_proposal(events, version),
         **_verdict_fields(verified, version, index),
+        **_label_fields(log, events, verified, version),
         **_reward_fields(log, start, events, rewarded, index),
         policy=generation.policy,
         sampling=generation.sampling,
@@ -262,6 +277,14 @@ def _verdict_fields(verified: Event | None, version: int, index: int) -> dict[st
     }
 
 
+def _label_fields(log: ReadableLog, events: Sequence[Event], verified: Event | None, version: int) -> dict[str, Any]:
+    vote = next((event.fact for event in events if isinstance(event.fact, LabelVoted) and event.fact.of == version), None)
+    if vote is None or verified is None or not isinstance(verified.fact, AttemptsVerified):
+        return {"vote": None, "label": None}
+    blob = {"question": None, "vote": vote.label, "truth": vote.truth}[verified.fact.provenance.labels]
+    return {"vote": vote_sentence(vote), "label": None if blob is None else tuple(json.loads(log.get(blob)))}
+
+
 def _reward_fields(
     log: ReadableLog, start: RunStarted | None, events: Sequence[Event], rewarded: Event | None, index: int
 ) -> dict[str, Any]:
@@ -303,12 +326,23 @@ def advantages_of(
         return None
     events = log.read(after=ends[number - 1] if number else 0, kinds=("reward_given", "episode_failed"))
     counted = learnable_rewards(takewhile(lambda event: event.position <= ends[number], events))
-    rewards = [(event.position, event.fact) for event in counted if isinstance(event.fact, RewardGiven)]
-    groups = [RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for _, fact in rewards]
-    for (position, fact), row in zip(rewards, ADVANTAGE_ESTIMATORS[estimator](groups), strict=True):
-        if position == rewarded.position:
+    rewards = [(event, event.fact) for event in counted if isinstance(event.fact, RewardGiven)]
+    groups = [
+        RewardGroup(fact.phase, fact.role, fact.task, fact.rewards, prompt=_prompt(log, event.stream, fact.of))
+        for event, fact in rewards
+    ]
+    for (event, fact), row in zip(rewards, ADVANTAGE_ESTIMATORS[estimator](groups), strict=True):
+        if event.position == rewarded.position:
             scale = (
                 (start.config if start else {}).get("learn", {}).get("teacher_scale", 1.0) if fact.role == "teacher" else 1.0
             )
             return tuple(scale * advantage for advantage in row)
     return None
+
+
+def _prompt(log: ReadableLog, stream: str, version: int) -> str:
+    """Hash of the prompt of completions; empty where the log holds none there."""
+    event = log.event(stream, version)
+    if event is None or not isinstance(event.fact, QuestionProposed | AttemptsMade):
+        return ""
+    return event.fact.generation.prompt

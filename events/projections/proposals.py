@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from events.facts.label_facts import LabelVoted
 from events.facts.log import Event
 from events.facts.types import (
     PassRateMeasured,
@@ -37,6 +38,8 @@ class ProposalState:
     agreeing: int = 0
     """Failed attempts with the same outputs; see `PassRateMeasured`."""
     reward: float | None = None
+    vote: LabelVoted | None = None
+    """The vote on its outputs; None where there was none."""
 
 
 def apply_proposal(event: Event, proposals: list[ProposalState]) -> None:
@@ -55,6 +58,8 @@ def apply_proposal(event: Event, proposals: list[ProposalState]) -> None:
             last = proposals[-1]
             last.question, last.blob = fact.question, fact.blob
             last.similarity, last.aligned = fact.similarity, fact.aligned
+        case LabelVoted() as fact:
+            proposals[-1].vote = fact
         case PassRateMeasured() as fact:
             last = proposals[-1]
             last.successes, last.attempts, last.agreeing = fact.successes, fact.attempts, fact.agreeing

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Protocol, TypeVar
 
+from events.facts.label_facts import LabelVoted
 from events.facts.log import Event
 from events.facts.types import (
     AttemptsMade,
@@ -94,6 +95,33 @@ class AcceptedQuestions:
 
 
 @dataclass
+class VoteFigures:
+    """Votes of answers on the outputs of proposed questions."""
+
+    agreement: RunningMean = field(default_factory=RunningMean)
+    """Share of the answers that are in the largest group."""
+    tied: RunningMean = field(default_factory=RunningMean)
+    """Share of the votes whose two largest groups are equal."""
+    labelled: RunningMean = field(default_factory=RunningMean)
+    """Share of the votes that somebody won."""
+    right: RunningMean = field(default_factory=RunningMean)
+    """Share of the labels that equal the truth, where the world knows it."""
+
+    def apply(self, fact: LabelVoted) -> None:
+        """Count one vote."""
+        self.agreement.add(fact.votes / fact.attempts)
+        self.tied.add(0 < fact.votes == fact.runner_up)
+        self.labelled.add(fact.label is not None)
+        if fact.right is not None:
+            self.right.add(fact.right)
+
+    def values(self) -> dict[str, float | None]:
+        """The means by name."""
+        means = {"agreement": self.agreement, "tied": self.tied, "labelled": self.labelled, "right": self.right}
+        return {name: mean.value for name, mean in means.items()}
+
+
+@dataclass
 class SeatFigures:
     """Proposals of one of the teacher's seats in one iteration."""
 
@@ -109,6 +137,8 @@ class SeatFigures:
     reward: RunningMean = field(default_factory=RunningMean)
     parents: set[QuestionId] = field(default_factory=set)
     """Questions that were varied."""
+    votes: VoteFigures = field(default_factory=VoteFigures)
+    """Of questions whose answers voted."""
 
     @property
     def diversity(self) -> float | None:
@@ -121,13 +151,14 @@ class SeatFigures:
         self.accepted += other.accepted
         self.rejected.update(other.rejected)
         self.parents |= other.parents
-        for mean, added in (
-            (self.pass_rate, other.pass_rate),
-            (self.aligned, other.aligned),
-            (self.similarity, other.similarity),
-            (self.reward, other.reward),
-        ):
+        for mean, added in zip(self._means, other._means, strict=True):
             mean.add(added.total, added.count)
+
+    @property
+    def _means(self) -> tuple[RunningMean, ...]:
+        votes = self.votes
+        named = self.pass_rate, self.aligned, self.similarity, self.reward
+        return (*named, votes.agreement, votes.tied, votes.labelled, votes.right)
 
 
 @dataclass
@@ -336,6 +367,8 @@ class RunSummary:
                 figures.seats[seat].similarity.add(similarity)
                 if aligned is not None:
                     figures.seats[seat].aligned.add(float(aligned))
+            case LabelVoted() as fact:
+                figures.seats[fact.seat].votes.apply(fact)
             case PassRateMeasured(seat=seat, successes=successes, attempts=attempts):
                 figures.seats[seat].pass_rate.add(successes / attempts)
             case RewardGiven(role="teacher", task=task, rewards=rewards):

@@ -6,7 +6,7 @@ Every estimator takes G groups of rewards and returns G rows, one advantage a co
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean, pstdev
 from types import MappingProxyType
 from typing import Literal
@@ -22,11 +22,20 @@ class RewardGroup:
     role: Role
     task: Seat | Task
     rewards: tuple[float, ...]
+    prompt: str = field(default="", kw_only=True)
+    """Hash of the prompt's text; empty where it is not known."""
 
 
 AdvantageEstimator = Callable[[Sequence[RewardGroup]], list[tuple[float, ...]]]
 EstimatorName = Literal[
-    "grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "trr_plus_plus", "trr_plus_plus_and_grpo"
+    "grpo",
+    "grpo_by_prompt",
+    "dr_grpo",
+    "rloo",
+    "reinforce_plus_plus",
+    "reinforce_plus_plus_baseline",
+    "trr_plus_plus",
+    "trr_plus_plus_and_grpo",
 ]
 
 
@@ -80,6 +89,19 @@ def grpo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     return [standardise(group.rewards, fmean(group.rewards), pstdev(group.rewards)) for group in groups]
 
 
+def grpo_by_prompt(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
+    """GRPO where completions of one role to one prompt are a group, though they were asked for one by one.
+
+    So proposals from one prompt are compared with each other. SQLM, arXiv 2508.03682: 4 proposals of each of 64 prompts.
+    """
+    keys = [(group.role, group.prompt or str(number)) for number, group in enumerate(groups)]
+    pools: dict[tuple[Role, str], list[float]] = {}
+    for key, group in zip(keys, groups, strict=True):
+        pools.setdefault(key, []).extend(group.rewards)
+    moments = {key: (fmean(pool), pstdev(pool)) for key, pool in pools.items()}
+    return [standardise(group.rewards, *moments[key]) for key, group in zip(keys, groups, strict=True)]
+
+
 def dr_grpo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """Dr. GRPO: r - mean of the group; no division by std, which would overweight easy and hard questions. arXiv 2503.20783."""
     return [standardise(group.rewards, fmean(group.rewards), float(len(set(group.rewards)) > 1)) for group in groups]
@@ -95,6 +117,7 @@ def rloo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
 ADVANTAGE_ESTIMATORS: Mapping[EstimatorName, AdvantageEstimator] = MappingProxyType(
     {
         "grpo": grpo,
+        "grpo_by_prompt": grpo_by_prompt,
         "dr_grpo": dr_grpo,
         "rloo": rloo,
         "reinforce_plus_plus": reinforce_plus_plus,

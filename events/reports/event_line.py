@@ -7,8 +7,8 @@ from collections import Counter
 from typing import Any
 
 from events.facts.digests import SHORT
+from events.facts.fact import Fact
 from events.facts.log import Event
-from events.facts.types import Fact
 from events.facts.values import Generation, Verdict
 from events.text.safe_text import markup
 

@@ -78,6 +78,7 @@ def _iteration_json(figures: IterationFigures) -> dict[str, Any]:
             "diversity": seat.diversity,
             "parents": len(seat.parents),
             "reward": seat.reward.value,
+            "votes": seat.votes.values(),
         }
         for name, seat in figures.seats.items()
     }
@@ -104,6 +105,7 @@ def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> Ren
     tables = (
         _iterations(summary, whole),
         _teacher(summary) if whole else _seats(summary),
+        _votes(summary, whole),
         _learning(summary) if whole else _policies(summary),
         _evaluations(summary, whole),
         _goalposts(summary, whole),
@@ -264,6 +266,22 @@ def _seat(seat: SeatFigures) -> tuple[str, ...]:
         number(seat.reward.value),
         count_text(seat.rejected),
     )
+
+
+def _votes(summary: RunSummary, whole: bool) -> Table:
+    """What the labels of voted questions are worth, by iteration."""
+    voted = [
+        (str(figures.number), name, seat.votes)
+        for figures in summary.iterations.values()
+        for name, seat in figures.seats.items()
+        if seat.votes.agreement.count
+    ]
+    shown = _thinned(voted, whole)
+    columns = ("#", "seat", "votes", "agreement", "ties", "labelled", "right")
+    table = _table("Labels by vote", *columns, shown=len(shown), total=len(voted))
+    for iteration, seat, votes in shown:
+        table.add_row(iteration, seat, str(votes.agreement.count), *map(number, votes.values().values()))
+    return table
 
 
 def _learning(summary: RunSummary) -> Table:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel, ValidationError
 
 from events.facts.errors import LogCorrupt, LogError
+from events.facts.fact import Fact
 from events.facts.hashing import ZERO_HASH, blob_hash, data_of, hash_event, kind_of, next_head
 from events.facts.log import Corruption, Event, Head, ProgressCallback
-from events.facts.types import Fact
 from events.facts.upcast import FACT_TYPES, UPCASTERS, Upcaster, upcast
 from events.facts.values import BlobHash, Generation
 

@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from events.facts.errors import Conflict, LogError
+from events.facts.fact import Fact
 from events.facts.log import Event, Head
-from events.facts.types import Fact
 from events.facts.upcast import UPCASTERS, Upcaster
 from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, open_row, seal, utc_now
 from events.stores.tally import Tally

@@ -83,6 +83,8 @@ def _facts(detail: CompletionDetail) -> Iterator[Text]:
     sampled = f"Sampled by {clean(detail.policy)[:SHORT]} at temperature {detail.sampling.temperature:g}, seed {detail.seed}."
     yield Text(f"{what}. {sampled}")
     yield _verdict(detail)
+    if detail.vote:
+        yield Text(f"Vote: {detail.vote}.")
     yield Text(_learning(detail))
 
 
@@ -141,7 +143,7 @@ def _tests(detail: CompletionDetail) -> RenderableType:
     per_test = detail.provenance is not None and detail.provenance.per_test
     rows = table("#", "shown", "input", "expected output", "result", right=("#",))
     public = len(detail.question.public)
-    for test in judged_tests(detail.question.pairs, public, detail.verdict, per_test=per_test, only=detail.pair):
+    for test in judged_tests(detail.pairs, public, detail.verdict, per_test=per_test, only=detail.pair):
         cells = case_cells(detail.question.pairs[test.pair])
         rows.add_row(str(test.pair), "public" if test.public else "private", *cells, words(test.result))
     return rows

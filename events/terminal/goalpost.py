@@ -176,6 +176,8 @@ def _proposal(proposal: AppearanceEntry) -> Text:
         parts.append("aligned" if proposal.aligned else "not aligned")
     if doubt := statement_doubt(proposal.attempts, proposal.agreeing):
         parts.append(doubt)
+    if proposal.vote:
+        parts.append(proposal.vote)
     if proposal.accepted:
         return Text.assemble((noun, "bold green"), " accepted: ", ", ".join(parts))
     reason = words(proposal.reason or "not judged yet")

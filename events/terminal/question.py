@@ -125,7 +125,7 @@ def _sentence(row: AppearanceEntry) -> str:
         return f"First asked {when}, in {one_line(row.stream)}."
     made = f"Proposed {when} by the {row.seat} seat (proposal {row.attempt}, axis {row.axis}, {one_line(row.stream)})"
     rate = "" if row.successes is None else f"{row.successes} of {row.attempts} answers passed"
-    parts = [rate, statement_doubt(row.attempts, row.agreeing)]
+    parts = [rate, statement_doubt(row.attempts, row.agreeing), row.vote or ""]
     parts += [f"reward {row.reward:.2f}"] if row.reward is not None else []
     parts += [f"similarity {row.similarity:.2f} to an earlier one"] if row.similarity is not None else []
     parts += [] if row.aligned is None else ["statement and program " + ("agree" if row.aligned else "do not agree")]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
+from events.facts.label_facts import LabelVoted
 from events.facts.values import Seat
 
 SEAT_NOUNS: Final[Mapping[Seat, str]] = {"easy": "lemma", "hard": "lift", "open": "open question"}
@@ -42,3 +43,16 @@ def number(value: float | None, digits: int = 2) -> str:
 def share(value: float | None) -> str:
     """A share of 1 in percent."""
     return MISSING if value is None else f"{value:.0%}"
+
+
+def vote_sentence(vote: LabelVoted) -> str:
+    """What the answers voted, and how good the label is, as a clause without a full stop."""
+    if not vote.votes:
+        return f"none of {vote.attempts} answers has an output for every input, so nobody voted"
+    against = f" against {vote.runner_up}" if vote.runner_up else ""
+    counts = f"{vote.votes} of {vote.attempts} answers have equal outputs{against}"
+    if vote.label is None:
+        return f"{counts}: a tie, so there is no label"
+    own = "the program's outputs" if vote.agrees else "not the program's outputs"
+    truth = "" if vote.right is None else f", which is {'right' if vote.right else 'wrong'}"
+    return f"{counts}: they are the label ({own}){truth}"

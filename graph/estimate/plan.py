@@ -84,7 +84,7 @@ def _what(config: Config) -> Iterator[str]:
     episode_plan = config.algorithm().plan
     practice = config.goalposts if config.practice == "goalposts" else config.practice
     yield f"goalposts     {_counted('goalposts', config.goalposts, 'goalposts')}"
-    trained_on = episode_plan.real_data or episode_plan.references
+    trained_on = episode_plan.real_data or episode_plan.seats("unguided")
     yield f"practice      {_counted('practice', practice, 'train') if trained_on else 'none'}"
     yield f"test          {_counted('test', config.test, 'test')}"
     yield f"validation    {_counted('validation', config.validation, 'validation')}"

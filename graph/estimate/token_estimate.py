@@ -40,7 +40,7 @@ def tokens_of_iteration(config: Config, *, most: bool = False) -> TokenEstimate:
     equally frequent. At most: all proposals are made, and completions are as long as allowed.
     """
     play, plan = config.play, config.algorithm().plan
-    guided, unguided = play.episodes * bool(plan.guided), play.episodes * bool(plan.references)
+    guided, unguided = play.episodes * bool(plan.guided), play.episodes * bool(plan.seats("unguided"))
     tries = play.max_attempts if plan.rejection_sampling else 1
     proposals = guided * len(plan.guided) * (tries if most else (1 + tries) / 2) + unguided
     questions = guided * len(set(plan.guided) & set(plan.student_trains_on))

@@ -25,7 +25,7 @@ def build(settings: PlaySettings, plan: EpisodePlan) -> Graph:
         graph.add_node("teacher_easy", nodes.teacher_easy)
     if "hard" in plan.guided:
         graph.add_node("teacher_hard", nodes.teacher_hard)
-    if plan.references:
+    if plan.seats("unguided"):
         graph.add_node("teacher_open", nodes.teacher_open)
     for node in (START, *graph.nodes):
         graph.add_conditional_edges(

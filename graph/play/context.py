@@ -16,6 +16,7 @@ from events.projections.run_summary import AcceptedQuestions, fold
 from graph.recipes.recipe import Recipe
 from graph.settings.config import PlaySettings
 from roles.judging.similarity import Novelty
+from roles.judging.vote import Ties
 from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Verifier
@@ -34,6 +35,8 @@ class NodeContext:
     play: PlaySettings
     similarity: float
     """Cosine above which a proposal is not novel."""
+    ties: Ties = "none"
+    """Who wins a vote where the two largest groups are equal."""
 
 
 def restore_novelty(log: Log, novelty: Novelty) -> None:

@@ -6,8 +6,8 @@ the same episodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from events.facts.log import Log
@@ -38,6 +38,8 @@ class QuestionPools:
     goalposts: Sequence[Question]
     practice: Sequence[Question]
     seeds: Sequence[Question]
+    examples: Mapping[str, Sequence[Question]] = field(default_factory=dict)
+    """Questions on each topic."""
 
 
 def sample_episodes(
@@ -67,6 +69,8 @@ def sample_episodes(
             number += 1
     if plan.references:
         yield from _unguided(log, config, plan, pools.seeds, iteration, number)
+    if plan.topics:
+        yield from _on_topics(log, config, plan, pools.examples, iteration, number)
 
 
 def _unguided(
@@ -91,3 +95,23 @@ def _unguided(
             seed=derive_seed(config.seed, "episode", iteration, number),
         )
         yield SampledEpisode(episode_stream(iteration, number), fact, blobs)
+
+
+def _on_topics(
+    log: Log, config: Config, plan: EpisodePlan, examples: Mapping[str, Sequence[Question]], iteration: int, first: int
+) -> Iterator[SampledEpisode]:
+    """Episodes on each topic in turn; those of one topic have one example, so that their prompts are equal."""
+    drawn = rng(config.seed, "topics", iteration)
+    shown = [(topic, drawn.choice(questions)) for topic, questions in examples.items()]
+    for number in range(config.play.episodes):
+        topic, example = shown[number % len(shown)]
+        fact = EpisodeStarted(
+            iteration=iteration,
+            purpose="unguided",
+            question=example.id,
+            blob=put_question(log, example),
+            axis=drawn.choice(plan.axes),
+            seed=derive_seed(config.seed, "episode", iteration, first + number),
+            topic=topic,
+        )
+        yield SampledEpisode(episode_stream(iteration, first + number), fact)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -86,6 +86,8 @@ class Play:
     policies: dict[Role, Digest] = field(default_factory=dict)
     seeds: Sequence[Question] = ()
     """Questions that the first unguided episodes take references from."""
+    examples: Mapping[str, Sequence[Question]] = field(default_factory=dict)
+    """Questions on each topic that the open seat may be asked to write about."""
     validation: Sequence[Question] = ()
     samples: CompletionCount = field(default_factory=CompletionCount)
     """The student's completions, as far as the log was read."""
@@ -165,7 +167,7 @@ class Play:
 
     def episodes(self, iteration: int) -> list[SampledEpisode]:
         """The episodes of an iteration."""
-        pools = QuestionPools(self.goalposts, self.practice, self.seeds)
+        pools = QuestionPools(self.goalposts, self.practice, self.seeds, self.examples)
         return list(sample_episodes(self.log, self.config, self.context.recipe.plan, pools, iteration))
 
     async def _play_episodes(

@@ -6,15 +6,18 @@ Not responsible for: where the episode goes next (`graph.play.edges`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from langgraph.runtime import Runtime
 
+from events.facts.fact import Fact
+from events.facts.label_facts import LabelVoted
+from events.facts.log import Log
 from events.facts.questions import read_question
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
-    Fact,
     GapMeasured,
     PassRateMeasured,
     Purpose,
@@ -41,6 +44,7 @@ from graph.play.state import (
 )
 from graph.settings.seeds import derive_seed, rng
 from roles.generation_record import completion_texts, put_question
+from roles.judging.vote import Outputs, equal_outputs
 from roles.verifier import JudgedAttempts, RejectedProposal
 
 PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift", "open": "open"}
@@ -85,8 +89,13 @@ async def teacher_hard(state: PlayState, runtime: Runtime[NodeContext]) -> list[
 
 @recorded("episode", fold_episode)
 async def teacher_open(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
-    """The open seat writes a question for one of the three tasks, unlike the references."""
+    """The open seat writes a question on its topic, or one for one of the three tasks, unlike the references."""
     context, episode = runtime.context, state["episode"]
+    if episode.topic:
+        example = read_question(context.log, episode.question)
+        return [
+            _proposed(episode, "open", example, await context.teacher.on_topic(episode.topic, example, _seed(episode, "open")))
+        ]
     references = [read_question(context.log, blob) for blob in episode.references]
     task = _training_task(context, episode, "open")
     return [_proposed(episode, "open", references[0], await context.teacher.open(references, task, _seed(episode, "open")))]
@@ -132,7 +141,13 @@ async def _attempt(
     key = (purpose, task, question.id)
     pair = None if task == "induction" else rng(episode.seed, "pair", *key).randrange(len(question.pairs))
     generation = await context.solver.answer(
-        question, task, pair, count=count, seed=derive_seed(episode.seed, *key), sampling=context.play.student.sampling
+        question,
+        task,
+        pair,
+        count=count,
+        seed=derive_seed(episode.seed, *key),
+        sampling=context.play.student.sampling,
+        hides_pairs=purpose == "pass_rate" and context.recipe.plan.labels != "question",
     )
     return AttemptsMade(purpose=purpose, question=question.id, task=task, pair=pair, generation=generation)
 
@@ -176,7 +191,7 @@ async def _validate(context: NodeContext, episode: EpisodeState, version: int) -
             question=result.question.id if result.question else None,
             blob=put_question(context.log, result.question) if result.question else None,
         ),
-        _teacher_reward(context, episode, seat, version, reward),
+        *_teacher_reward(context, episode, seat, version, reward),
     ]
 
 
@@ -186,7 +201,10 @@ async def _judge(context: NodeContext, episode: EpisodeState, pending: PendingAt
     assert event is not None
     made = event.fact
     assert isinstance(made, AttemptsMade)
-    judged = await context.verifier.judge(question, pending.task, pending.pair, completion_texts(context.log, made.generation))
+    texts = completion_texts(context.log, made.generation)
+    if pending.purpose == "pass_rate" and context.recipe.plan.labels != "question":
+        return await _judge_by_label(context, episode, pending, question, texts)
+    judged = await context.verifier.judge(question, pending.task, pending.pair, texts)
     verdicts = judged.verdicts
     observe("used", pending.version, judged.usage)
     facts: list[Fact] = [
@@ -203,8 +221,46 @@ async def _judge(context: NodeContext, episode: EpisodeState, pending: PendingAt
     return facts
 
 
+async def _judge_by_label(
+    context: NodeContext, episode: EpisodeState, pending: PendingAttempts, question: Question, texts: Sequence[str]
+) -> list[Fact]:
+    """Judge answers to a proposed question by what most of them give, or by the truth, whatever its program gives."""
+    labels = context.recipe.plan.labels
+    assert labels != "question"
+    judged, vote, truth = labelled = await context.verifier.judge_by_label(question, texts, labels, context.ties)
+    observe("used", pending.version, judged.usage)
+    voted = LabelVoted(
+        of=pending.version,
+        seat=episode.seat,
+        question=question.id,
+        attempts=vote.attempts,
+        voters=vote.voters,
+        votes=vote.votes,
+        runner_up=vote.runner_up,
+        label=_put_outputs(context.log, vote.label),
+        agrees=equal_outputs(vote.label, tuple(pair.output for pair in question.pairs)) if vote.label else None,
+        right=labelled.right,
+        truth=_put_outputs(context.log, truth),
+    )
+    provenance = context.verifier.provenance_of(question, labels)
+    verified = AttemptsVerified(of=pending.version, verdicts=tuple(judged.verdicts), provenance=provenance)
+    labelless = (vote.label if labels == "vote" else truth) is None
+    facts = _measure(context, episode, pending, question, judged, teaches=not labelless)
+    return [verified, voted, *facts]
+
+
+def _put_outputs(log: Log, outputs: Outputs | None) -> BlobHash | None:
+    return None if outputs is None else log.put(json.dumps(outputs, separators=(",", ":")).encode())
+
+
 def _measure(
-    context: NodeContext, episode: EpisodeState, pending: PendingAttempts, question: Question, judged: JudgedAttempts
+    context: NodeContext,
+    episode: EpisodeState,
+    pending: PendingAttempts,
+    question: Question,
+    judged: JudgedAttempts,
+    *,
+    teaches: bool = True,
 ) -> list[Fact]:
     """Pass rate, the teacher's reward, acceptance or rejection, and the student's reward if it learns from these attempts."""
     verdicts = judged.verdicts
@@ -214,29 +270,31 @@ def _measure(
     novel = context.novelty.similarity(question) <= context.similarity or not plan.rejection_sampling
     reason: Reason | None = "not_novel" if not novel else None if band == "in_band" or not plan.rejection_sampling else band
     if novel:
-        reward = context.recipe.teacher_reward(seat, successes, len(verdicts))
+        reward: float | None = round(context.recipe.teacher_reward(seat, successes, len(verdicts)), 9)
     else:
         reward = context.recipe.rejection_reward("not_novel")
     facts: list[Fact] = [
         PassRateMeasured(
             seat=seat, question=question.id, successes=successes, attempts=len(verdicts), agreeing=judged.agreeing
         ),
-        _teacher_reward(context, episode, seat, episode.proposed, round(reward, 9)),
+        *_teacher_reward(context, episode, seat, episode.proposed, reward),
     ]
     if reason is not None:
         return [*facts, QuestionRejected(seat=seat, reason=reason, question=question.id, blob=pending.question)]
     # At once, so that no other episode has the same question accepted before these facts are appended.
     context.novelty.add(question)
     facts.append(QuestionAccepted(seat=seat, question=question.id, blob=pending.question, axis=episode.axis))
-    if seat in plan.student_trains_on and trains_on_pass_rate_attempts(episode.seed, seat, context.play.tasks):
+    if teaches and seat in plan.student_trains_on and trains_on_pass_rate_attempts(episode.seed, seat, context.play.tasks):
         facts.append(_student_reward(context, pending, "solve", verdicts))
     return facts
 
 
-def _teacher_reward(context: NodeContext, episode: EpisodeState, seat: Seat, of: int, reward: float) -> RewardGiven:
-    """The reward of a proposal; proposals of the open seat are grouped by the task that they are for."""
+def _teacher_reward(context: NodeContext, episode: EpisodeState, seat: Seat, of: int, reward: float | None) -> list[Fact]:
+    """The reward of a proposal, unless it is masked; proposals of the open seat are grouped by the task that they are for."""
+    if reward is None:
+        return []
     task = _training_task(context, episode, seat) if seat == "open" else seat
-    return RewardGiven(of=of, phase=PHASE[seat], role="teacher", task=task, rewards=(reward,))
+    return [RewardGiven(of=of, phase=PHASE[seat], role="teacher", task=task, rewards=(reward,))]
 
 
 def _student_reward(context: NodeContext, pending: PendingAttempts, phase: Phase, verdicts: Sequence[Verdict]) -> RewardGiven:

@@ -25,8 +25,8 @@ from typing import Any, Protocol, TypeVar
 from langgraph.runtime import Runtime
 from structlog.contextvars import bound_contextvars
 
+from events.facts.fact import Fact
 from events.facts.log import Event, Log
-from events.facts.types import Fact
 
 
 class FoldedState(Protocol):

@@ -65,6 +65,8 @@ class EpisodeState(Value):
     """The goalpost, the first reference, or the real question."""
     references: tuple[BlobHash, ...] = ()
     """Questions that the open seat is shown."""
+    topic: str = ""
+    """What the open seat writes about; empty where it is shown references instead."""
     axis: Axis = "function"
     """What lemma and lift vary."""
     seed: int = 0
@@ -106,8 +108,9 @@ def fold_episode(episode: EpisodeState, events: Iterable[Event]) -> EpisodeState
 
 def _changes(state: EpisodeState, event: Event) -> dict[str, Any]:
     match event.fact:
-        case EpisodeStarted(iteration=iteration, purpose=purpose, blob=blob, axis=axis, seed=seed):
-            return {"iteration": iteration, "purpose": purpose, "question": blob, "axis": axis, "seed": seed}
+        case EpisodeStarted(iteration=iteration, purpose=purpose, blob=blob, axis=axis, seed=seed, topic=topic):
+            started = {"iteration": iteration, "purpose": purpose, "question": blob}
+            return {**started, "axis": axis, "seed": seed, "topic": topic}
         case ReferencesDrawn(references=references):
             return {"references": references}
         case AttemptsMade():

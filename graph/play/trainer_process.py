@@ -19,9 +19,10 @@ from typing import Final, TypeVar
 
 from events.facts.digests import SHORT
 from events.facts.errors import TrainerError
+from events.facts.fact import Fact
 from events.facts.log import Log
 from events.facts.streams import policy_stream
-from events.facts.types import Fact, PolicyProbed, PolicyUpdated
+from events.facts.types import PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
 from events.process.activity import Activity, format_duration
 from events.text.logging import logger

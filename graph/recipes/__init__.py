@@ -18,6 +18,10 @@ from graph.recipes.one_step_medium import one_step_medium
 from graph.recipes.recipe import Recipe
 from graph.recipes.rewards import RewardSettings
 from graph.recipes.rlvr import rlvr
+from graph.recipes.sqlm import sqlm
+from graph.recipes.sqlm_format import sqlm_format
+from graph.recipes.sqlm_frozen import sqlm_frozen
+from graph.recipes.sqlm_truth import sqlm_truth
 
 RECIPES: dict[str, Callable[[RewardSettings], Recipe]] = {
     made.__name__: made
@@ -34,6 +38,10 @@ RECIPES: dict[str, Callable[[RewardSettings], Recipe]] = {
         azr,
         rlvr,
         base,
+        sqlm,
+        sqlm_format,
+        sqlm_frozen,
+        sqlm_truth,
     )
 }
 """By name, which is that of the function; its docstring says in a sentence what is played."""

@@ -20,8 +20,9 @@ How we differ:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from events.facts.types import Reason
 from events.facts.values import Seat, Task, Verdict
@@ -38,6 +39,7 @@ class Azr:
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
     plan: EpisodePlan = EPISODE_PLAN
+    settings: Mapping[str, Any] = field(default_factory=dict)
     advantage_estimator: EstimatorName = "trr_plus_plus"
     unlearnable: float = -0.5
     unfit: float = -1.0

@@ -13,7 +13,9 @@ How we differ:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from events.facts.types import Reason
 from events.facts.values import Seat, Task, Verdict
@@ -33,6 +35,7 @@ class Gasp:
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
     plan: EpisodePlan = field(default_factory=EpisodePlan)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     advantage_estimator: EstimatorName = "trr_plus_plus_and_grpo"
     easy_band: tuple[int, int] = (3, 7)
     hard_band: tuple[int, int] = (1, 5)

@@ -6,11 +6,12 @@ Defaults are the paper's (arXiv 2603.15957).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from events.facts.types import Reason
-from events.facts.values import Axis, Seat, Task, Verdict
+from events.facts.values import Axis, LabelSource, Seat, Task, Verdict
 from events.pure.advantages import EstimatorName
 
 Band = Literal["too_hard", "in_band", "too_easy"]
@@ -29,6 +30,10 @@ class EpisodePlan:
     references: int = 0
     """Questions that the open seat is shown in an episode without a goalpost, drawn from training questions and accepted open
     questions. 0: there are no such episodes."""
+    topics: bool = False
+    """Whether the open seat writes about a topic instead, and is shown no references."""
+    labels: LabelSource = "question"
+    """What answers to the teacher's questions are compared with; by the truth or by a vote, its programs count for nothing."""
     seeds: int = 0
     """Most training questions that references are drawn from."""
     real_data: bool = False
@@ -49,7 +54,7 @@ class EpisodePlan:
             case "guided":
                 return self.guided
             case "unguided":
-                return ("open",) if self.references else ()
+                return ("open",) if self.references or self.topics else ()
             case "practice":
                 return ()
 
@@ -60,6 +65,11 @@ class Recipe(Protocol):
     @property
     def plan(self) -> EpisodePlan:
         """The episodes that it plays."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Settings of a run, by dotted key, that the paper names; they hold where nothing else is set."""
         ...
 
     @property
@@ -75,8 +85,8 @@ class Recipe(Protocol):
         """Reward of a proposal whose pass rate was measured, inside or outside its band."""
         ...
 
-    def rejection_reward(self, reason: Reason) -> float:
-        """Reward of a proposal that was rejected without attempts."""
+    def rejection_reward(self, reason: Reason) -> float | None:
+        """Reward of a proposal that was rejected without attempts; None: it is masked, so that nothing is learned from it."""
         ...
 
     def student_reward(self, verdict: Verdict, task: Task) -> float:

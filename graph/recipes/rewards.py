@@ -28,6 +28,10 @@ class RewardSettings(SettingsGroup):
     malformed: Reward = -1.0
     """Reward of a completion that holds no answer in the asked form [AZR: -1]."""
 
+    agreeing: Annotated[int, Field(ge=1, le=10_000)] = 2
+    """Fewest answers that a voted label needs for its question to earn the teacher 1; it earns 0 if all agree [SQLM's code:
+    2, its paper: 1]."""
+
     def answer(self, verdict: Verdict) -> float:
         """The reward of an attempt with this verdict."""
         if verdict.outcome == "passed":

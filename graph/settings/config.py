@@ -16,6 +16,7 @@ from graph.recipes import RECIPES
 from graph.recipes.recipe import Recipe
 from graph.recipes.rewards import RewardSettings, SettingsGroup
 from graph.settings.number_types import check_number_types
+from graph.settings.recipe_settings import with_recipe_settings
 from graph.settings.upcast import upcast
 
 MOST: Final = 10**9
@@ -75,6 +76,8 @@ class PlaySettings(SettingsGroup):
     """Input/output pairs of a proposed question [paper: 5]."""
     public_pairs: Annotated[int, Field(ge=0, le=99)] = 2
     """How many of these the student is shown, fewer than `pairs` [paper: 2]."""
+    topics: tuple[Annotated[str, Field(min_length=1)], ...] = ("a list", "a word", "a number", "rows of numbers")
+    """What the open seat is asked to write about, in turn, by recipes that show it no references."""
     solved_at: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Pass rate at which a goalpost counts as solved, so that its episode ends without a lemma."""
     student: TrainingSampling = TrainingSampling(max_tokens=96)
@@ -124,6 +127,8 @@ class VerifySettings(SettingsGroup):
     rules: Literal["auto", "own", "livecodebench", "evalplus"] = "auto"
     """How programs are run and outputs compared, see docs/verdicts.md. `auto`: as the question's benchmark does, and our `own`
     rules for questions of no benchmark."""
+    ties: Literal["none", "first"] = "none"
+    """The label where the two largest groups of voting answers are equal: none, or that of the group that came first."""
     wall_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = 6.0
     """Wall-clock limit in seconds of one program on all its inputs, or on each if `per_test` [LiveCodeBench: 6 a test]."""
     per_test: bool = False
@@ -205,6 +210,8 @@ class LearnSettings(SettingsGroup):
     """Passes over the completions of an iteration; after the first they are off-policy, see `importance`."""
     teacher_scale: Annotated[float, Field(ge=0, le=MOST)] = 1.0
     """Factor on the teacher's advantages; at 0 the teacher is never updated."""
+    teaches_every: Natural = 1
+    """The teacher learns from every so many iterations [SQLM: 5], the student from all; 0: never."""
     processes: Annotated[int, Field(ge=1, le=1_000)] = 1
     """Training processes, each with a GPU of its own where there are any (data parallelism)."""
     shard: Literal["none", "zero2", "zero3"] = "none"
@@ -310,7 +317,7 @@ class Config(BaseSettings):
     @classmethod
     def _has_numbers_for_numbers(cls, tree: object) -> object:
         check_number_types(cls, tree)
-        return tree
+        return with_recipe_settings(tree) if isinstance(tree, dict) else tree
 
     def algorithm(self) -> Recipe:
         """The recipe that `recipe` names, with these rewards."""

@@ -18,25 +18,31 @@ from graph.settings.config import Config
 from graph.settings.gguf_folder import is_gguf
 from roles.prompt import Prompts
 
+MIN_VOTERS: Final = 3
+"""Answers of which a majority can differ from all and from one."""
 _CONTEXTS: Final = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "seq_length")
 """Keys under which a model's configuration has its context length."""
 _GPUS: Final = ("/dev/nvidiactl", "/dev/kfd")
 """Device files of GPUs."""
 
 
-def refuse_unworkable(config: Config, folder: Path | None) -> None:
+def refuse_unworkable(config: Config, folder: Path | None, *, plays: bool = True) -> None:
     """Check settings against the model in a folder, or in a GGUF file that is not converted yet, and against this machine.
+
+    Where nothing is played, settings of play are not checked.
 
     Raises:
         BadInput: the first reason why they cannot work.
     """
-    for why in chain(_of_the_machine(config), refusals(config, folder)):
+    for why in chain(_of_the_machine(config), refusals(config, folder, plays=plays)):
         raise BadInput(why)
 
 
-def refusals(config: Config, folder: Path | None) -> Iterator[str]:
+def refusals(config: Config, folder: Path | None, *, plays: bool = True) -> Iterator[str]:
     """Reasons why settings cannot work, this machine left aside; fewer if the model is not here yet (`folder` is None)."""
     learn = config.learn
+    if plays:
+        yield from _of_the_labels(config)
     if learn.optimizer == "adamw_8bit" and learn.shard != "none" and not learn.lora.rank:
         yield f"learn.optimizer=adamw_8bit cannot be sharded, as learn.shard={learn.shard} asks; take adamw, or do not shard."
     evaluated = {"goalposts"} | {name for name in ("test", "validation") if getattr(config, name) != "none"}
@@ -52,6 +58,23 @@ def refusals(config: Config, folder: Path | None) -> Iterator[str]:
         yield from _of_the_model(config, folder, model_config)
         yield from _of_the_tokenizer(config, folder, model_config)
         yield from _of_the_layers(config, folder)
+
+
+def _of_the_labels(config: Config) -> Iterator[str]:
+    """Settings that labels of answers, or topics, cannot work with."""
+    play, plan, recipe = config.play, config.algorithm().plan, f"recipe {config.recipe}"
+    if plan.labels != "question" and play.public_pairs:
+        yield f"play.public_pairs={play.public_pairs} would show the student the labels that {recipe} finds; set it to 0."
+    if plan.labels != "question" and play.tasks != ("induction",):
+        yield f'play.tasks={list(play.tasks)} has tasks whose answers {recipe} cannot label; set it to ["induction"].'
+    if plan.labels == "vote" and play.attempts < MIN_VOTERS:
+        yield f"play.attempts={play.attempts} answers hardly have a majority, which {recipe} needs; ask for {MIN_VOTERS}."
+    if plan.labels == "truth" and config.goalposts != "pocket":
+        yield f"The {recipe} needs a world that knows the truth; set goalposts to pocket, or take another recipe."
+    if plan.topics and not play.topics:
+        yield f"play.topics is empty, and {recipe} writes about topics; name one or more."
+    if plan.topics and "topic" not in Prompts.named(config.prompts).templates:
+        yield f"The prompt set {config.prompts!r} has no topic.md, which {recipe} asks with; add one, see docs/prompts.md."
 
 
 def _of_the_machine(config: Config) -> Iterator[str]:

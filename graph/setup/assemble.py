@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
@@ -71,6 +72,8 @@ class RunInputs:
     """Judging rules of those questions that have rules of their own."""
     prompts: Prompts
     embedding: Embedding
+    examples: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
+    """Training questions on each topic that the teacher writes about."""
 
     @cached_property
     def model(self) -> Path:
@@ -95,6 +98,10 @@ class RunInputs:
         ids = {name: "".join(question.id for question in questions) for name, questions in sets.items()}
         digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ids.items()}
         digests["prompts"] = self.prompts.digest
+        if self.examples:
+            on_topics = {topic: [question.id for question in questions] for topic, questions in self.examples.items()}
+            text = json.dumps([self.prompts.optional_hashes, on_topics])
+            digests["topics"] = hashlib.sha256(text.encode()).hexdigest()
         return digests if self.embedding.digest is None else {**digests, "embedding": self.embedding.digest}
 
 
@@ -124,6 +131,7 @@ def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
         rules={**validation.rules, **test.rules, **practice.rules, **goalposts.rules},
         prompts=Prompts.named(config.prompts),
         embedding=embedding(config.verify.embedding),
+        examples=_examples(config, practice) if config.algorithm().plan.topics else {},
     )
 
 
@@ -150,6 +158,22 @@ def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:
             " has a function as its program; set practice to questions that have."
         )
     return tuple(rng(config.seed, "seeds").sample(seeds, min(plan.seeds, len(seeds))))
+
+
+def _examples(config: Config, questions: QuestionSet) -> dict[str, tuple[Question, ...]]:
+    """Training questions that mention each topic; where the prompt shows no example and none mentions it, all of them."""
+    shown = Prompts.named(config.prompts).topic_shows_an_example
+    pool = [question for question in questions.questions if question.mode == "function" and (question.program or not shown)]
+    examples: dict[str, tuple[Question, ...]] = {}
+    for topic in config.play.topics:
+        on_topic = tuple(question for question in pool if topic.lower() in question.statement.lower())
+        if not pool or (shown and not on_topic):
+            raise BadInput(
+                f"No training question of {config.practice!r} has a function as its program and mentions {topic!r}, of which"
+                f" the prompts {config.prompts} show an example; change play.topics, or practice."
+            )
+        examples[topic] = on_topic or tuple(pool)
+    return examples
 
 
 def make_runner(config: Config, run: str) -> Runner:
@@ -226,17 +250,16 @@ def assemble_play(
 ) -> Play:
     """The run with all its parts, ready to play; with `claims`, where it is played in shares."""
     teacher, student = (scheduler.model(models[config.policy_of[role]]) for role in ("teacher", "student"))
-    solver = Solver(student, inputs.prompts, log)
-    verifier = make_verifier(config, scheduler.runner(runner), inputs.rules, _truth(config.goalposts))
     context = NodeContext(
         log=log,
         teacher=Teacher(teacher, inputs.prompts, log, config.play.teacher.sampling, config.play.pairs),
-        solver=solver,
-        verifier=verifier,
+        solver=Solver(student, inputs.prompts, log),
+        verifier=make_verifier(config, scheduler.runner(runner), inputs.rules, _truth(config.goalposts)),
         novelty=Novelty(inputs.embedding),
         recipe=config.algorithm(),
         play=config.play,
         similarity=config.verify.similarity,
+        ties=config.verify.ties,
     )
     shared = config.play.shares > 1
     if not shared:
@@ -265,6 +288,7 @@ def assemble_play(
         goalposts=inputs.goalposts.questions,
         practice=inputs.practice if context.recipe.plan.real_data else (),
         seeds=inputs.practice if context.recipe.plan.references else (),
+        examples=inputs.examples,
         test=inputs.test,
         validation=inputs.validation,
         sync_checker=WeightSyncChecker(exact=config.exact),

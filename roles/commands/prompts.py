@@ -19,12 +19,13 @@ from events.facts.errors import BadInput
 from events.facts.values import Axis, Question, Sampling
 from events.text.safe_text import clean, markup, one_line
 from roles.model import GenerationRequest
-from roles.prompt import PROMPT_NAMES, Prompts, Rendered, shipped_sets
+from roles.prompt import OPTIONAL_PROMPTS, PROMPT_NAMES, Prompts, Rendered, shipped_sets
 from roles.questions.load import load_questions
 from roles.questions.question_set import Split
 
 prompts_app = typer.Typer(name="prompts", help="Prompt sets: list them, render any prompt.", no_args_is_help=True)
 
+_SHOWN = (*PROMPT_NAMES, *OPTIONAL_PROMPTS)
 SetName = Annotated[str, typer.Argument(metavar="SET", help="A set that is shipped, or the folder of your own.")]
 
 
@@ -57,7 +58,7 @@ def prompt_rows(name: str, prompts: Prompts) -> list[dict[str, Any]]:
 @prompts_app.command()
 def show(
     name: SetName,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=f"One of {', '.join(PROMPT_NAMES)}.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=f"One of {', '.join(_SHOWN)}.")],
     questions: Annotated[str, typer.Option(metavar="SPEC", help="Question set, as in a run's settings.")] = "pocket",
     number: Annotated[int, typer.Option(min=1, help="Which of its questions.")] = 1,
     axis: Annotated[Axis, typer.Option(help="What the teacher is to vary.")] = "io",
@@ -114,7 +115,11 @@ def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Re
             return prompts.aimed(question, question, axis)
         case "open":
             return prompts.open([question], "induction")
-    raise BadInput(f"There is no prompt {name!r}; choose one of {', '.join(PROMPT_NAMES)}.")
+        case "unpaired" if name in prompts.templates:
+            return prompts.unpaired(question)
+        case "topic" if name in prompts.templates:
+            return prompts.topic("a list", question)
+    raise BadInput(f"There is no prompt {name!r}; choose one of {', '.join(_SHOWN)}.")
 
 
 def _tokens(folder: Path, text: str, system: str | None) -> int:

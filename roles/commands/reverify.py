@@ -7,11 +7,13 @@ log is read only.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -20,7 +22,8 @@ from pydantic import ValidationError
 from events.cli.app import open_run
 from events.cli.output import AsJson, LogName, Printer, print_json, print_note, progress
 from events.facts.errors import BadInput, SandboxError
-from events.facts.log import Event, Log
+from events.facts.label_facts import LabelVoted
+from events.facts.log import Event, Log, find_run_started
 from events.facts.questions import read_question
 from events.facts.types import AttemptsMade, AttemptsVerified, EpisodeStarted, GoalpostAdded, QuestionValidated, RunStarted
 from events.facts.values import BlobHash, Provenance, Question, QuestionId, Verdict
@@ -28,6 +31,7 @@ from events.process import shutdown
 from events.text.safe_text import markup
 from events.text.validation import first_problem
 from roles.generation_record import completion_texts
+from roles.judging.vote import Ties
 from roles.questions.load import load_questions
 from roles.verifier import Verifier
 from sandbox.host.docker_runner import DockerRunner
@@ -44,6 +48,8 @@ class RecordedJudgement(NamedTuple):
     event: Event
     made: AttemptsMade
     verified: AttemptsVerified
+    truth: BlobHash | None = None
+    """The outputs that the statement asks for, where the log holds them."""
 
 
 class Flip(NamedTuple):
@@ -63,12 +69,15 @@ class Flip(NamedTuple):
 
 def judgements(log: Log) -> Iterator[RecordedJudgement]:
     """All recorded judgements, in order."""
+    voted = ((event.stream, event.fact) for event in log.read(kinds={"label_voted"}))
+    truths = {(stream, fact.of): fact.truth for stream, fact in voted if isinstance(fact, LabelVoted)}
     made: dict[tuple[str, int], AttemptsMade] = {}
     for event in log.read(kinds={"attempts_made", "attempts_verified"}):
         if isinstance(event.fact, AttemptsMade):
             made[event.stream, event.version] = event.fact
         elif isinstance(event.fact, AttemptsVerified):
-            yield RecordedJudgement(event, made.pop((event.stream, event.fact.of)), event.fact)
+            of = (event.stream, event.fact.of)
+            yield RecordedJudgement(event, made.pop(of), event.fact, truths.get(of))
 
 
 @dataclass
@@ -129,13 +138,24 @@ class Reverifier:
                 await runner.close()
 
     async def _again(self, verifier: Verifier, judgement: RecordedJudgement, question: Question) -> list[Flip]:
-        event, made, verified = judgement
-        again = await verifier.judge(question, made.task, made.pair, completion_texts(self.log, made.generation))
+        event, made, verified, truth = judgement
+        texts, labels = completion_texts(self.log, made.generation), verified.provenance.labels
+        if labels == "question":
+            again = await verifier.judge(question, made.task, made.pair, texts)
+        else:
+            # The whole generation votes again.
+            outputs = None if truth is None else tuple(json.loads(self.log.get(truth)))
+            again = (await verifier.judge_by_label(question, texts, labels, self._ties, outputs)).judged
         return [
             Flip(event.position, event.stream, made.question, attempt, old, new)
             for attempt, (old, new) in enumerate(zip(verified.verdicts, again.verdicts, strict=True))
             if (old.outcome, old.passed, old.total) != (new.outcome, new.passed, new.total)
         ]
+
+    @cached_property
+    def _ties(self) -> Ties:
+        started = find_run_started(self.log)
+        return "none" if started is None else started.config.get("verify", {}).get("ties", "none")
 
     async def _verifier(self, provenance: Provenance) -> Verifier:
         name = provenance.model_dump_json()

@@ -14,6 +14,7 @@ from events.facts.values import BlobHash, Digest, IOPair, Question, QuestionId, 
 from events.index.reader import Index
 from events.index.rows import AppearanceEntry, GapEntry, GoalpostEntry
 from events.index.writer import Indexer
+from events.projections.completion_detail import completion_detail
 from events.projections.goalpost_history import EpisodeDetail, episode_detail, episode_histories
 from events.projections.run_summary import RunSummary, fold
 from events.reports.explanation import explain_goalpost
@@ -22,6 +23,7 @@ from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.terminal import drawing, goalpost
 from events.terminal import question as questions
+from events.terminal.attempt import draw_attempt
 from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, policy_updated, question
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n\ud800"
@@ -226,6 +228,32 @@ def test_attempts_that_agree_on_something_else_than_the_program_are_told(log: Me
     assert agreed in " ".join(
         shown(questions.draw_question(questions.question_view(log, indexed(log, tmp_path), lemma.id), "runs/x")).split()
     )
+
+
+def test_a_vote_and_its_label_are_told(log: MemoryLog, tmp_path: Path) -> None:
+    tale = example_run(log).run().goalpost().start()
+    tale.open(question(1), "unguided")
+    asked, made = tale.propose("open", 1, question(1), 6, 10, voted={"right": False})
+    told = "6 of 10 answers have equal outputs against 1: they are the label (the program's outputs), which is wrong"
+    index = indexed(log, tmp_path)
+    page = shown(questions.draw_question(questions.question_view(log, index, asked.id), "runs/x"))
+    assert told in " ".join(page.split())
+    detail = completion_detail(log, "runs/x", made.stream, made.version, 0)
+    assert f"Vote: {told}." in " ".join(shown(draw_attempt(detail, "runs/x")).split())
+    assert detail.label == tuple(pair.output for pair in asked.pairs)
+    tied, _ = tale.propose("open", 2, question(1), 5, 10, voted={"runner_up": 5})
+    nobody, _ = tale.propose("open", 3, question(1), 0, 10, voted={"runner_up": 0, "voters": 0})
+    index = indexed(log, tmp_path)
+    for other, words in ((tied, "5 of 10 answers have equal outputs against 5: a tie"), (nobody, "so nobody voted")):
+        page = shown(questions.draw_question(questions.question_view(log, index, other.id), "runs/x"))
+        assert words in " ".join(page.split())
+    figures = fold(RunSummary(), log.read()).iterations[1].seats["open"].votes.values()
+    assert figures == {
+        "agreement": pytest.approx(11 / 30),
+        "tied": pytest.approx(1 / 3),
+        "labelled": pytest.approx(1 / 3),
+        "right": 0.0,
+    }
 
 
 def test_a_question_that_only_evaluations_ask_is_found_by_its_whole_id(log: MemoryLog, tmp_path: Path) -> None:

@@ -207,5 +207,11 @@ def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewe
     example.start().open(example.goalposts[0], "guided")
     lemma, _ = example.propose("easy", 1, example.goalposts[0], 2, 10, agreeing=7)
     wait_until_indexed(viewer, "first")
-    page = TestClient(make_app(viewer)).get(f"/runs/first/questions/{lemma.id}").text
+    voted, made = example.propose("hard", 1, lemma, 6, 10, voted={"right": True})
+    wait_until_indexed(viewer, "first")
+    client = TestClient(make_app(viewer))
+    label = "6 of 10 answers have equal outputs against 1: they are the label (the program&#39;s outputs), which is right."
+    for address in (f"questions/{voted.id}", f"attempts/{made.stream}/{made.version}/0"):
+        assert label in client.get(f"/runs/first/{address}").text
+    page = client.get(f"/runs/first/questions/{lemma.id}").text
     assert "7 of 10 attempts agree with each other, not with the program: the statement may not describe it." in page

@@ -18,7 +18,9 @@ from graph.recipes.azr import Azr
 from graph.recipes.gasp import Gasp
 from graph.recipes.recipe import EpisodePlan
 from graph.recipes.rewards import RewardSettings
+from graph.recipes.sqlm import Sqlm
 from graph.settings.config import Config
+from graph.settings.configure import configure
 from tests.support.paths import ROOT
 
 LEMMA = [-0.5, -0.5, -0.5, 0.418, 0.815, 1.0, 0.815, 0.418, -0.5, -0.5, -0.5]
@@ -61,6 +63,9 @@ def test_the_student_is_rewarded_for_passing_only():
     assert rewards == [1.0, -0.5, -1.0]
 
 
+VOTED = EpisodePlan(guided=(), topics=True, labels="vote", axes=("function",), rejection_sampling=False)
+VOTING = {"play.public_pairs": 0, "play.tasks": ("induction",), "learn.teaches_every": 5, "learn.kl": 0.001}
+UNTAUGHT = VOTING | {"learn.teaches_every": 0}
 SETTINGS = {
     "gasp": Gasp(),
     "gasp_real": Gasp(plan=EpisodePlan(real_data=True)),
@@ -74,6 +79,10 @@ SETTINGS = {
     "azr": Azr(plan=EpisodePlan(guided=(), references=6, seeds=256, axes=("function",), rejection_sampling=False)),
     "rlvr": Gasp(RewardSettings(wrong=0, malformed=0), EpisodePlan(guided=(), real_data=True)),
     "base": Gasp(plan=EpisodePlan(learns=False)),
+    "sqlm": Sqlm(plan=VOTED),
+    "sqlm_format": Sqlm(plan=VOTED, settings=UNTAUGHT, form_alone=True),
+    "sqlm_frozen": Sqlm(plan=VOTED, settings=UNTAUGHT),
+    "sqlm_truth": Sqlm(plan=replace(VOTED, labels="truth")),
 }
 """What each name means with nothing else set."""
 
@@ -94,6 +103,24 @@ def test_an_unguided_proposal_earns_the_share_of_failures_unless_all_or_none_fai
     azr = Azr()
     assert [azr.teacher_reward("open", n, 10) for n in (0, 1, 5, 9, 10)] == [-0.5, 0.9, 0.5, pytest.approx(0.1), -0.5]
     assert azr.rejection_reward("broken") == -1.0
+
+
+def test_a_voted_question_earns_one_if_some_and_not_all_agree_and_a_proposal_that_is_none_is_masked():
+    rates = [Sqlm().teacher_reward("open", n, 4) for n in range(5)]
+    assert rates == [0, 0, 1, 1, 0]
+    assert Sqlm(RewardSettings(agreeing=1)).teacher_reward("open", 1, 4) == 1
+    assert Sqlm().rejection_reward("malformed") is None
+    verdicts = [Verdict(outcome=outcome, passed=0, total=1) for outcome in ("passed", "wrong_answer", "malformed")]
+    assert [Sqlm().student_reward(verdict, "induction") for verdict in verdicts] == [1, 0, 0]
+    assert [Sqlm(form_alone=True).student_reward(verdict, "induction") for verdict in verdicts] == [1, 1, 0]
+
+
+def test_settings_that_a_recipe_names_hold_where_nothing_else_is_set():
+    found = configure(None, ["recipe=sqlm", "learn.kl=0.5", "play.episodes=3"])
+    assert (found.play.public_pairs, found.play.tasks, found.play.episodes) == (0, ("induction",), 3)
+    assert (found.learn.teaches_every, found.learn.kl) == (5, 0.5)
+    assert Config.recorded(found.model_dump(mode="json")) == found
+    assert Config().learn.teaches_every == 1
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -170,6 +197,20 @@ def test_a_group_of_one_is_silent_where_credit_is_within_groups(name):
     assert any(chain(*ADVANTAGE_ESTIMATORS[name](batch))) == (
         name in ("reinforce_plus_plus", "trr_plus_plus", "trr_plus_plus_and_grpo")
     )
+
+
+@given(groups, st.lists(st.sampled_from(["", "p", "q"]), min_size=12, max_size=12))
+def test_grpo_by_prompt_standardises_over_role_and_prompt_and_alone_where_no_prompt_is_known(batch, prompts):
+    batch = [replace(group, prompt=prompt) for group, prompt in zip(batch, prompts, strict=False)]
+    advantages = ADVANTAGE_ESTIMATORS["grpo_by_prompt"](batch)
+    for role in ("teacher", "student"):
+        for prompt in "pq":
+            same = [n for n, group in enumerate(batch) if (group.role, group.prompt) == (role, prompt)]
+            pool = [reward for n in same for reward in batch[n].rewards]
+            (whole,) = grpo([replace(batch[same[0]], rewards=tuple(pool))]) if same else ((),)
+            assert [advantage for n in same for advantage in advantages[n]] == list(whole)
+    alone = [n for n, group in enumerate(batch) if not group.prompt]
+    assert [advantages[n] for n in alone] == grpo([batch[n] for n in alone])
 
 
 @given(groups)

@@ -25,8 +25,9 @@ from langgraph.types import Send
 from structlog.contextvars import get_contextvars
 
 from events.facts.errors import Conflict, InDoubt
+from events.facts.fact import Fact
 from events.facts.log import Event, Log
-from events.facts.types import Fact, GoalpostAdded
+from events.facts.types import GoalpostAdded
 from events.stores import open_log
 from events.stores.memory import MemoryLog
 from graph.play.recorded import recorded

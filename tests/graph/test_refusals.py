@@ -39,6 +39,7 @@ def lora(*names: str) -> list[str]:
     return ["learn.lora.rank=2", f"learn.lora.modules={list(names)}"]
 
 
+VOTED = ["recipe=sqlm", "prompts=pocket"]
 WRONG = [
     ("qwen3", lora("lm_head"), "'lm_head', the model's output head; name some of down_proj, gate_proj"),
     ("qwen3", lora("q_proj", "embed_tokens"), "'embed_tokens', which is no linear layer but of class Embedding"),
@@ -56,6 +57,15 @@ WRONG = [
     ("pocket", ["max_prompt_tokens=500"], "exceed the model's context of 512 tokens"),
     ("qwen3", ["prompts=instruct"], "no chat template"),
     ("qwen3", ["learn.keep_best=best"], "names no question set that is evaluated"),
+    ("pocket", [*VOTED, "play.public_pairs=2"], "public_pairs=2 would show the student the labels that recipe sqlm finds"),
+    ("pocket", [*VOTED, 'play.tasks=["induction", "deduction"]'], "has tasks whose answers recipe sqlm cannot label"),
+    (
+        "pocket",
+        [*VOTED, "play.attempts=2"],
+        "attempts=2 answers hardly have a majority, which recipe sqlm needs; ask for 3",
+    ),
+    ("pocket", [*VOTED, "recipe=sqlm_truth", "goalposts=x.jsonl"], "recipe sqlm_truth needs a world that knows the truth"),
+    ("pocket", [*VOTED, "play.topics=[]"], "topics is empty, and recipe sqlm writes about topics"),
     ("qwen3", ["learn.optimizer=adamw_8bit", "learn.processes=2", "learn.shard=zero2"], "cannot be sharded"),
 ]
 

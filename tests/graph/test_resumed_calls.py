@@ -60,7 +60,7 @@ class IdleTrainer:
         return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=await self.model.logprobs_of((1, 2, 3)))
 
 
-@pytest.fixture(scope="module", params=["gasp_real", "azr"])
+@pytest.fixture(scope="module", params=["gasp_real", "azr", "sqlm"])
 def played(request, runner, tmp_path_factory):
     config = configure(None, [*SETTINGS, f"recipe={request.param}"])
     given, folder = read_inputs(config), tmp_path_factory.mktemp("run")

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from events.facts.label_facts import LabelVoted
 from events.facts.types import AttemptsMade, AttemptsVerified, GoalpostAdded
 from events.facts.values import Digest, Generation, IOPair, Question, Sampling, Verdict
 from events.stores import open_log
@@ -101,6 +102,29 @@ async def test_every_planted_flip_is_reported_with_its_place(tmp_path, runner):
     assert [flip["new"]["outcome"] for flip in flips][:2] == ["wrong_answer", "time_limit"]
     assert [flip["position"] for flip in flips] == [3, 3, 5, 7]
     assert counts == {"judgements": 3, "verdicts": 9, "flips": 4, "unknown": 0}
+
+
+async def test_the_whole_generation_votes_again(tmp_path, runner):
+    verifier, texts = Verifier(runner, pairs=2, public_pairs=0), ANSWERS["induction"][:2] + ANSWERS["induction"][:1]
+    log = open_log(tmp_path / "log.sqlite", create=True)
+    log.append("goalposts", [GoalpostAdded(question=SQUARES.id, blob=put_question(log, SQUARES), source="test")])
+    verdicts = (await verifier.judge_by_label(SQUARES, texts, "vote")).judged.verdicts
+    assert [verdict.outcome for verdict in verdicts] == ["passed", "wrong_answer", "passed"]
+    blob = log.put(json.dumps(texts).encode())
+    for stream, recorded in (("episode/honest", verdicts), ("episode/planted", [*verdicts[:1], passed(2), verdicts[2]])):
+        generation = Generation(
+            policy=Digest("0" * 64), template="t", prompt=blob, texts=blob, tokens=blob,
+            count=3, length=1, seed=0, sampling=Sampling(),
+        )  # fmt: skip
+        made = AttemptsMade(purpose="pass_rate", question=SQUARES.id, task="induction", generation=generation)
+        voted = LabelVoted(of=1, seat="open", question=SQUARES.id, attempts=3, voters=3, votes=2, runner_up=1)
+        provenance = verifier.provenance_of(SQUARES, "vote")
+        log.append(stream, [made, AttemptsVerified(of=1, verdicts=tuple(recorded), provenance=provenance), voted])
+    log.close()
+    done = reverify(tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "episode/planted" in done.stdout
+    assert "1 flips among 6 verdicts of 2 judgements" in done.stdout
 
 
 async def test_a_sample_is_drawn_by_its_seed(tmp_path, runner):

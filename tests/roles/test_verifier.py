@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from events.facts.errors import BadInput
 from events.facts.values import IOPair, Question
 from roles.verifier import RejectedProposal, ValidProposal, Verifier
 
@@ -192,6 +193,31 @@ async def test_failed_answers_that_agree_with_each_other_are_counted(verifier):
     assert judged.agreeing == 3
     alone = await verifier.judge(SQUARES, "induction", None, [python(f"def f(x):\n    return {one}") for one in said[2:]])
     assert alone.agreeing == 0
+
+
+async def test_answers_vote_on_the_outputs_and_the_truth_is_another_matter(verifier):
+    asked = SQUARES.model_copy(update={"statement": "squares", "public": (), "private": SQUARES.pairs})
+    bodies = ["[v + v for v in x]", "[2 * v for v in x]", "[v * v for v in x]", "1 / 0", "2 / 0", "3 / 0"]
+    texts = [python(f"def f(x):\n    return {body}") for body in bodies] + ["no program"]
+    judged, vote, truth = voted = await verifier.judge_by_label(asked, texts, "vote")
+    # Three that crash alike are no majority.
+    assert (vote.attempts, vote.voters, vote.votes, vote.runner_up) == (7, 3, 2, 1)
+    assert (vote.label, truth, voted.right) == (("[2, 4]", "[6]", "[]"), ("[1, 4]", "[9]", "[]"), False)
+    outcomes = ["passed", "passed", "wrong_answer", *["runtime_error"] * 3, "malformed"]
+    assert [verdict.outcome for verdict in judged.verdicts] == outcomes
+    assert judged.verdicts[2].tests == "ww."
+    by_truth = (await verifier.judge_by_label(asked, texts[:3], "truth")).judged.verdicts
+    assert [verdict.outcome for verdict in by_truth] == ["wrong_answer", "wrong_answer", "passed"]
+    tied = await verifier.judge_by_label(asked, texts[1:3], "vote")
+    assert tied.vote.label is None
+    assert [(verdict.outcome, verdict.detail) for verdict in tied.judged.verdicts] == [
+        ("wrong_answer", "there is no label")
+    ] * 2
+    assert (await verifier.judge_by_label(asked, texts[1:3], "vote", "first")).judged.verdicts[0].outcome == "passed"
+    provenance = verifier.provenance_of(asked, "vote")
+    assert (provenance.labels, provenance.per_test) == ("vote", False)
+    with pytest.raises(BadInput, match=r"is of mode stdin, and only outputs of functions can be voted on; take questions"):
+        await verifier.judge_by_label(ECHO, texts, "vote")
 
 
 async def test_the_first_inputs_that_run_are_kept_and_those_with_an_output_of_their_own_before_others(verifier):

@@ -13,7 +13,10 @@ import json
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
+from events.facts.fact import Fact
+from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, Log
 from events.facts.rollouts import pack_rollouts
 from events.facts.types import (
@@ -23,7 +26,6 @@ from events.facts.types import (
     EpisodeFinished,
     EpisodeStarted,
     EvaluationFinished,
-    Fact,
     GapMeasured,
     GoalpostAdded,
     IterationFinished,
@@ -45,6 +47,7 @@ from events.facts.values import (
     Digest,
     Generation,
     IOPair,
+    LabelSource,
     OptimizerStep,
     Phase,
     Provenance,
@@ -255,6 +258,7 @@ class ExampleRun:
         aligned: bool | None = True,
         similarity: float = 0.25,
         agreeing: int = 0,
+        voted: dict[str, Any] | None = None,
     ) -> tuple[Question, Event]:
         """An accepted proposal; gives the question and the event of its pass-rate attempts."""
         proposed, asked = self._proposed(seat, attempt, parent), self._new_question()
@@ -262,10 +266,17 @@ class ExampleRun:
         self._say(
             self.stream, QuestionValidated(seat=seat, question=asked.id, blob=blob, similarity=similarity, aligned=aligned)
         )
-        made = self.attempt("pass_rate", asked, successes, attempts)
+        labels = "question" if voted is None else "vote"
+        made = self.attempt("pass_rate", asked, successes, attempts, labels=labels)
+        if voted is not None:
+            counts = {"attempts": attempts, "voters": attempts, "votes": successes, "runner_up": 1} | voted
+            label = self.log.put(json.dumps([pair.output for pair in asked.pairs]).encode())
+            outputs = {} if counts["votes"] == counts["runner_up"] else {"label": label, "agrees": True}
+            self._say(self.stream, LabelVoted(of=made.version, seat=seat, question=asked.id, **(counts | outputs)))
         fields = {"successes": successes, "attempts": attempts, "agreeing": agreeing}
         self._say(self.stream, PassRateMeasured(seat=seat, question=asked.id, **fields))
-        self.reward(proposed, "lemma" if seat == "easy" else "lift", "teacher", seat, [0.5 + successes / 20])
+        phase, task = {"easy": ("lemma", "easy"), "hard": ("lift", "hard"), "open": ("open", "induction")}[seat]
+        self.reward(proposed, phase, "teacher", task, [0.5 + successes / 20])
         self._say(self.stream, QuestionAccepted(seat=seat, question=asked.id, blob=blob, axis="function"))
         return asked, made
 
@@ -275,7 +286,15 @@ class ExampleRun:
         self._say(self.stream, QuestionRejected(seat=seat, reason=reason, detail=detail))
         return self.reward(proposed, "lemma" if seat == "easy" else "lift", "teacher", seat, [-1.0])
 
-    def attempt(self, purpose: Purpose, asked: Question, passing: int, count: int, task: Task = "induction") -> Event:
+    def attempt(
+        self,
+        purpose: Purpose,
+        asked: Question,
+        passing: int,
+        count: int,
+        task: Task = "induction",
+        labels: LabelSource = "question",
+    ) -> Event:
         """AttemptsMade and AttemptsVerified, the passing ones first; gives the former."""
         fact = AttemptsMade(
             purpose=purpose,
@@ -289,7 +308,10 @@ class ExampleRun:
         passed = Verdict(outcome="passed", passed=total, total=total, tests="." * total)
         wrong = Verdict(outcome="wrong_answer", passed=1, total=total, detail="[1] is not [2]", tests="." + "w" * (total - 1))
         verdicts = (passed,) * passing + (wrong,) * (count - passing)
-        self._say(self.stream, AttemptsVerified(of=made.version, verdicts=verdicts, provenance=PROVENANCE))
+        self._say(
+            self.stream,
+            AttemptsVerified(of=made.version, verdicts=verdicts, provenance=PROVENANCE.model_copy(update={"labels": labels})),
+        )
         return made
 
     def reward(self, of: Event, phase: Phase, role: Role, task: Seat | Task, rewards: Sequence[float]) -> ExampleRun:

@@ -10,7 +10,7 @@ from annotated_types import MinLen
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from events.facts.types import Fact
+from events.facts.fact import Fact
 from events.facts.upcast import FACT_TYPES
 from events.facts.values import OUTCOME_LETTERS, OutcomeLetters, Sampling
 

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from events.facts.errors import Conflict, LogCorrupt, LogError
+from events.facts.fact import Fact
 from events.facts.log import Head, Log, first_event
-from events.facts.types import EpisodeFailed, Fact, GoalpostAdded, IterationStarted, RunFinished, RunStarted
+from events.facts.types import EpisodeFailed, GoalpostAdded, IterationStarted, RunFinished, RunStarted
 from events.facts.values import BlobHash
 from tests.support.example_runs import example_run
 from tests.support.fact_strategies import facts

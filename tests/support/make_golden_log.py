@@ -1,4 +1,4 @@
-"""Makes a golden log: `python -m tests.support.make_golden_log tests/golden/log-schema-3-told.sqlite`.
+"""Makes a golden log: `python -m tests.support.make_golden_log tests/golden/log-schema-3-voted.sqlite`.
 
 One is made per schema of the store, and where kinds of facts or their schemas are new; never again. It stands for the logs that people have.
 """
@@ -25,6 +25,7 @@ def main(path: Path) -> None:
     tale.episode(rejected=["degenerate"]).practice().fail()
     tale.open(question(1), "unguided")
     log.append(tale.stream, [ReferencesDrawn(references=(BlobHash(log.put(canonical(question(1)))),))])
+    tale.propose("open", 1, question(1), 6, 10, voted={"right": True})
     tale.finish().update()
     newest = tale.policies["student"]
     log.append("policy/shared", [PolicyProbed(digest=newest, tokens=(5, 6, 7), logprobs=(-0.5, -0.25))])

@@ -26,8 +26,9 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 
 import events.stores.postgres  # noqa: F401  # before the fork
+from events.facts.fact import Fact
 from events.facts.log import Event, Log
-from events.facts.types import Fact, GoalpostAdded
+from events.facts.types import GoalpostAdded
 from events.facts.values import QuestionId, Value
 from events.stores import open_log
 from events.stores.memory import MemoryLog

@@ -89,6 +89,9 @@ def test_a_policy_learns_from_its_own_roles_only() -> None:
     groups = [group(1, 0, role="teacher", phase="lemma"), group(1, 0)]
     assert [batch.phase for batch in step_batches(groups, GASP, LearnSettings(), ("teacher",))] == ["lemma"]
     assert [batch.phase for batch in step_batches(groups, GASP, LearnSettings(), ("student",))] == ["solve"]
+    every = [LearnSettings(teaches_every=every) for every in (2, 0)]
+    phases = [[batch.phase for batch in step_batches(groups, GASP, learn, ROLES, n)] for learn in every for n in (1, 2)]
+    assert phases == [["solve"], ["lemma", "solve"], ["solve"], ["solve"]]
 
 
 def test_an_empty_completion_carries_no_signal() -> None:

@@ -11,6 +11,7 @@ from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, EpisodeFailed, RewardGiven, RunResumed, WeightsPruned
 from events.facts.values import Digest, Sampling
 from events.stores.memory import MemoryLog
+from graph.recipes.sqlm import Sqlm
 from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, question
 from trainer.data import replay
 from trainer.data.replay import Cursor, IterationRollouts
@@ -51,6 +52,21 @@ def test_samples_are_exactly_what_was_sampled_and_rewarded() -> None:
         )
         assert [one.index for one in group.rollouts] == list(range(len(group.rollouts)))
         assert all(len(one.ids) == len(one.logprobs) > 0 for one in group.rollouts)
+
+
+def test_a_group_knows_its_prompt_and_what_another_recipe_masks_is_left_out() -> None:
+    example = played().episode(lemma=4, rejected=["unsafe", "broken"]).finish()
+    groups = window(example).groups
+    first, second, lemma = (group for group in groups if group.phase == "lemma")
+    # All three were asked to vary one goalpost.
+    assert first.prompt == second.prompt == lemma.prompt != ""
+    assert lemma.prompt not in {group.prompt for group in groups if group.phase != "lemma"}
+    end = replay.next_finished_iteration(example.log, 0)
+    cursor = Cursor("shared", START_WEIGHTS, until=0, step=0, version=0)
+    masked = replay.iteration_rollouts(example.log, cursor, end, Sqlm()).groups
+    assert [group.position for group in masked] == [
+        group.position for group in groups if group.position not in (first.position, second.position)
+    ]
 
 
 def test_attempts_without_a_reward_are_not_learned_from() -> None:

@@ -12,7 +12,7 @@ from events.facts.rollouts import pack_rollouts
 from events.facts.values import Generation, Role
 from events.facts.weights import weights_digest
 from events.stores.memory import MemoryLog
-from tests.support.example_runs import ExampleRun, example_run
+from tests.support.example_runs import ExampleRun, example_run, question
 from tests.support.tiny_model import load_model, logprobs, tiny_weights
 from tests.trainer.test_run import play
 from trainer.data import preferences
@@ -37,6 +37,14 @@ def test_only_verified_answers_of_training_are_taken_once_and_as_sampled() -> No
     passed = {(one.prompt, one.ids) for one in preferences.passed_completions(story.log)}
     assert {(one.prompt, one.chosen) for one in pairs} == passed
     assert not any((one.prompt, one.rejected) in passed for one in pairs)
+
+
+def test_answers_that_only_a_vote_judged_are_no_examples() -> None:
+    story = example_run(MemoryLog()).run().goalpost().start()
+    story.open(question(1), "unguided")
+    story.propose("open", 1, question(1), 6, 10, voted={})
+    assert not preferences.passed_completions(story.log)
+    assert not preferences.preference_pairs(story.log)
 
 
 def test_text_that_completions_begin_with_belongs_to_the_prompt(monkeypatch) -> None:

@@ -1,8 +1,8 @@
 """Examples for warm starts: completions that passed, and pairs of one that passed and one that failed.
 
 Guarantees: in the log's order, as sampled, equal examples once. Text that completions begin with by their answer form is part
-of the prompt, so that nothing is learned from it. Left out are evaluations and attempts at goalposts, because they measure, and
-completions that were given text further on.
+of the prompt, so that nothing is learned from it. Left out are evaluations and attempts at goalposts, because they measure,
+attempts that only a vote judged, and completions that were given text further on.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ def _generations(log: Log) -> Iterator[tuple[Tokens, list[Tokens], list[Tokens]]
         match event.fact:
             case AttemptsMade(purpose="pass_rate" | "solve" | "practice") as fact:
                 made[event.stream, event.version] = fact
+            # By a vote, an answer that passed agrees with others, which is no sign that it is right.
+            case AttemptsVerified(of=of, provenance=provenance) if provenance.labels == "vote":
+                made.pop((event.stream, of), None)
             case AttemptsVerified(of=of, verdicts=verdicts) if (event.stream, of) in made:
                 rollouts = unpack_rollouts(log.get(made.pop((event.stream, of)).generation.tokens))
                 # The given beginning is the same in all completions of a prompt.

@@ -18,9 +18,9 @@ KINDS: Final = ("question_rejected", "pass_rate_measured", "attempts_verified")
 """Event kinds that are read besides generations and rewards."""
 
 
-def recredited_rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[str, int], tuple[float, ...]]:
-    """Rewards, one a completion, by stream and version of the generation."""
-    rewards: dict[tuple[str, int], tuple[float, ...]] = {}
+def recredited_rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[str, int], tuple[float, ...] | None]:
+    """Rewards, one a completion, by stream and version of the generation; None where the recipe masks it."""
+    rewards: dict[tuple[str, int], tuple[float, ...] | None] = {}
     proposed: dict[tuple[str, Seat], int] = {}
     tasks: dict[tuple[str, int], Task] = {}
     for event in events:
@@ -32,7 +32,8 @@ def recredited_rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[st
                 rewards[stream, proposed[stream, seat]] = (round(recipe.teacher_reward(seat, successes, attempts), 9),)
             # Proposals outside of their band were tried: the pass rate has given their reward.
             case QuestionRejected(seat=seat, reason=reason) if reason not in ("too_easy", "too_hard"):
-                rewards[stream, proposed[stream, seat]] = (recipe.rejection_reward(reason),)
+                reward = recipe.rejection_reward(reason)
+                rewards[stream, proposed[stream, seat]] = None if reward is None else (reward,)
             case AttemptsMade(task=task):
                 tasks[stream, event.version] = task
             case AttemptsVerified(of=of, verdicts=verdicts):

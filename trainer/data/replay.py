@@ -200,6 +200,8 @@ def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | 
                         " started; the log is not one of graph.run."
                     )
                 key = event.stream, event.fact.of
+                if recredited.get(key, ()) is None:
+                    continue
                 fact = event.fact.model_copy(update={"rewards": recredited[key]}) if key in recredited else event.fact
                 groups.append((event, _group(log, event, fact, generations.get(key), policies)))
     if shares(find_run_started(log)) > 1:
@@ -248,7 +250,7 @@ def _group(
             zip(arrays.ids, arrays.logprobs, arrays.sampled, fact.rewards, strict=True)
         )
     )
-    return RolloutGroup(fact.phase, fact.role, fact.task, fact.rewards, event.position, rollouts)
+    return RolloutGroup(fact.phase, fact.role, fact.task, fact.rewards, event.position, rollouts, prompt=generation.prompt)
 
 
 def is_run_over(log: Log, after: int) -> bool:

@@ -54,16 +54,20 @@ def advantage_estimator(recipe: Recipe, learn: LearnSettings) -> EstimatorName:
 
 
 def step_batches(
-    groups: Sequence[RolloutGroup], recipe: Recipe, learn: LearnSettings, roles: Collection[Role]
+    groups: Sequence[RolloutGroup], recipe: Recipe, learn: LearnSettings, roles: Collection[Role], iteration: int = 0
 ) -> list[StepBatch]:
-    """One batch for each phase in which these roles have groups, in the order of `PHASES`; none where nothing is learned."""
+    """One batch for each phase in which these roles have groups, in the order of `PHASES`; none where nothing is learned.
+
+    The teacher's groups are left out of iterations that `learn.teaches_every` passes over.
+    """
     if not recipe.plan.learns:
         return []
+    taught = learn.teaches_every > 0 and iteration % learn.teaches_every == 0
     advantages = ADVANTAGE_ESTIMATORS[advantage_estimator(recipe, learn)](groups)
     scale = {"teacher": learn.teacher_scale, "student": 1.0}
     phases: dict[Phase, list[list[Rollout]]] = {}
     for group, row in zip(groups, advantages, strict=True):
-        if group.role in roles:
+        if group.role in roles and (taught or group.role == "student"):
             pairs = zip(group.rollouts, row, strict=True)
             rollouts = [replace(rollout, advantage=advantage * scale[group.role]) for rollout, advantage in pairs]
             phases.setdefault(group.phase, []).append(rollouts)

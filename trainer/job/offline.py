@@ -150,7 +150,7 @@ def plan_offline(
     config = with_overrides(played, [*overrides, *([f'recipe="{recredit}"'] if recredit else [])])
     _check_changes(played, config)
     model = start_weights(sources, None if config.model == played.model else config.model)
-    refuse_unworkable(config, model)
+    refuse_unworkable(config, model, plays=False)
     start = RunStarted(
         config=json.loads(config.model_dump_json()),
         versions=versions(config, model),

@@ -105,7 +105,8 @@ class UpdateSchedule:
 
     def step_batches(self, cursor: Cursor, iteration: IterationRollouts) -> list[StepBatch]:
         """The optimizer steps of a policy on an iteration, one batch a step."""
-        return step_batches(iteration.groups, self.config.algorithm(), self.config.learn, POLICY_ROLES[cursor.name])
+        algorithm, learn = self.config.algorithm(), self.config.learn
+        return step_batches(iteration.groups, algorithm, learn, POLICY_ROLES[cursor.name], iteration.iteration)
 
     def check(self, what: Literal["samples", "weights"], cursor: Cursor, end: Event, digest: str) -> None:
         """Compare a digest with that of the recorded update, if there is one and the job verifies.

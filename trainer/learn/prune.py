@@ -15,16 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from events.facts.fact import Fact
 from events.facts.log import Event
-from events.facts.types import (
-    EvaluationFinished,
-    Fact,
-    IterationStarted,
-    PolicyServed,
-    PolicyUpdated,
-    RunStarted,
-    WeightsPruned,
-)
+from events.facts.types import EvaluationFinished, IterationStarted, PolicyServed, PolicyUpdated, RunStarted, WeightsPruned
 from events.facts.values import Digest
 from graph.settings.config import LearnSettings
 

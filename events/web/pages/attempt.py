@@ -59,4 +59,4 @@ def _tests(completion: CompletionDetail) -> list[JudgedTest]:
     if completion.question is None or completion.proposal is not None:
         return []
     question, per_test = completion.question, completion.provenance is not None and completion.provenance.per_test
-    return judged_tests(question.pairs, len(question.public), completion.verdict, per_test=per_test, only=completion.pair)
+    return judged_tests(completion.pairs, len(question.public), completion.verdict, per_test=per_test, only=completion.pair)
