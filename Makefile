@@ -10,8 +10,8 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 # A file of tests is run by one process, so that it makes its runs and servers once; tests/conftest.py deals the long ones first.
-# Twice as many processes as cores, because tests wait for containers, servers and disks, and four at most, because they take memory.
-PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 2 ? 2 : 4)))
+# One process more than cores, because tests wait now and then, and four at most, because they take memory.
+PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 PYTEST := .venv/bin/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 TESTS := not endurance
 # What does not wait for another, at once; what each prints stays together.

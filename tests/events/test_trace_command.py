@@ -106,6 +106,8 @@ def test_json_of_each_has_these_fields(trace: Trace, run: Path) -> None:
         *("question", "pair", "prompt", "completion", "program", "answer", "malformed", "proposal", "verdict", "provenance"),
         *(
             "used",
+            "vote",
+            "label",
             "phase",
             "reward",
             "advantage",

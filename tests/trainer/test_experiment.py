@@ -119,7 +119,8 @@ def test_a_wrong_command_is_one_sentence(arguments, words):
 def test_the_ready_plan_compares_all_recipes_on_equal_samples():
     ready = read_plan(READY)
     configs = [ready.config(recipe, seed) for recipe, seed, _ in ready.cells()]
-    assert {config.recipe for config in configs} == set(RECIPES)
+    # Of the recipes whose labels are the questions' own; labels by vote are another comparison (docs/labels.md).
+    assert {config.recipe for config in configs} == {name for name in RECIPES if "sqlm" not in name}
     assert len(ready.seeds) >= 3
     assert len({(config.evaluate.attempts, config.validation, config.goalposts, config.test) for config in configs}) == 1
     assert all(config.validation != "none" for config in configs)

@@ -93,7 +93,9 @@ def make_samples(model) -> list[RolloutGroup]:
             }
             task = ("induction", "deduction")[number % 2]
             made.append(dataclasses.replace(sample(temperature=heat), **arrays, reward=reward, task=task))
-        found.append(RolloutGroup("solve", "student", made[0].task, rewards, number, tuple(made)))
+        # Two pairs of groups have a prompt in common, and two groups have none that is known.
+        prompt_blob = ("a", "", "a", "b", "", "b")[number]
+        found.append(RolloutGroup("solve", "student", made[0].task, rewards, number, tuple(made), prompt=prompt_blob))
     return found
 
 
@@ -119,6 +121,10 @@ def advantages(credit: str, groups: list[RolloutGroup]) -> list[np.ndarray]:
             return [(r - pools[g.task].mean()) / pools[g.task].std() for g, r in zip(groups, rows, strict=True)]
         case "grpo":
             return [row / (row.std() or 1) for row in within]
+        case "grpo_by_prompt":
+            names = [group.prompt or number for number, group in enumerate(groups)]
+            pools = [np.concatenate([r for other, r in zip(names, rows, strict=True) if other == name]) for name in names]
+            return [(row - pool.mean()) / (pool.std() or 1) for row, pool in zip(rows, pools, strict=True)]
         case "dr_grpo":
             return within
         case "rloo":

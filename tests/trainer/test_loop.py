@@ -234,12 +234,14 @@ def test_a_corrupted_rollouts_blob_stops_the_trainer(tell, run, tmp_path) -> Non
         assert count(example) == 0
 
 
-def test_a_second_writer_is_noticed_at_the_commit(tell, run) -> None:
+def test_of_two_trainers_one_records_and_the_other_is_told_or_stopped_if_it_learned_something_else(tell, run) -> None:
     example = tell().play()
-    one = trainer(example, run)
+    same, different = trainer(example, run), trainer(example, run)
     learn(example, run)
-    with pytest.raises(Conflict):
-        list(one.catch_up())
+    list(same.catch_up())
+    different._learn = lambda cursor, _: ([], cursor.digest)
+    with pytest.raises(Conflict, match="let one trainer learn"):
+        list(different.catch_up())
     assert count(example) == 1
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from structlog.contextvars import bound_contextvars
 
-from events.facts.errors import TrainerError
+from events.facts.errors import Conflict, TrainerError
 from events.facts.log import Event, Log
 from events.facts.streams import RUN
 from events.facts.types import IterationFinished, PolicyProbed, PolicyUpdated, RunFinished, WeightsPruned
@@ -152,6 +152,11 @@ class Trainer:
         observed = {"seconds": seconds, "tokens_per_second": sum(step.tokens for step in steps) / seconds}
         key = f"update@{cursor.version}"
         events = self._log.append(cursor.stream, facts, expected=cursor.version, observed=observed, key=key)
+        if (recorded := events[0].fact) != fact:
+            raise Conflict(
+                f"Another trainer has recorded {recorded.kind} {cursor.version + 1} of {cursor.stream}, which differs; let one trainer"
+                " learn from a run."
+            )
         self._world.broadcast("appended")
         return events
 
