@@ -154,8 +154,8 @@ class Trainer:
         events = self._log.append(cursor.stream, facts, expected=cursor.version, observed=observed, key=key)
         if (recorded := events[0].fact) != fact:
             raise Conflict(
-                f"Another trainer has recorded {recorded.kind} {cursor.version + 1} of {cursor.stream}, which differs; let one trainer"
-                " learn from a run."
+                f"Another trainer has recorded event {cursor.version + 1} of {cursor.stream} with other content; let one trainer learn"
+                " from a run."
             )
         self._world.broadcast("appended")
         return events
