@@ -152,10 +152,10 @@ class Trainer:
         observed = {"seconds": seconds, "tokens_per_second": sum(step.tokens for step in steps) / seconds}
         key = f"update@{cursor.version}"
         events = self._log.append(cursor.stream, facts, expected=cursor.version, observed=observed, key=key)
-        if (recorded := events[0].fact) != fact:
+        if events[0].fact != fact:
             raise Conflict(
-                f"Another trainer has recorded event {cursor.version + 1} of {cursor.stream} with other content; let one trainer learn"
-                " from a run."
+                f"Another trainer has recorded event {cursor.version + 1} of {cursor.stream} with other content;"
+                " let one trainer learn from a run."
             )
         self._world.broadcast("appended")
         return events
