@@ -280,11 +280,9 @@ def final_report(log: Log, folder: Path) -> RenderableType:
         if name == "goalposts":
             table.add_row(f"mean gap to {len(first.successes)} goalposts", *(f"{1 - e.pass_at[1]:.3f}" for e in (first, last)))
             table.add_row("goalposts with a success", *(str(sum(map(bool, e.successes.values()))) for e in (first, last)))
-        for k in (1, 20):
-            if k in first.pass_at and k in last.pass_at:
-                table.add_row(
-                    f"pass@{k} on {len(first.successes)} {label}", f"{first.pass_at[k]:.3f}", f"{last.pass_at[k]:.3f}"
-                )
+        both = {k for k in first.pass_at.keys() & last.pass_at.keys() if k <= 20}
+        for k in sorted({min(both, default=1), max(both, default=1)} & both):
+            table.add_row(f"pass@{k} on {len(first.successes)} {label}", f"{first.pass_at[k]:.3f}", f"{last.pass_at[k]:.3f}")
     rejected: Counter[str] = Counter()
     for figures in summary.iterations.values():
         rejected = sum((seat.rejected for seat in figures.seats.values()), rejected)
@@ -295,7 +293,9 @@ def final_report(log: Log, folder: Path) -> RenderableType:
         ("statements that say what their program does", _mean_aligned),
         ("diversity of questions", _mean_diversity),
     ):
-        table.add_row(label, _share(of(ended[:third])), _share(of(ended[-third:])))
+        shares = of(ended[:third]), of(ended[-third:])
+        if shares != (None, None):
+            table.add_row(label, *map(_share, shares))
     facts = (
         f"{len(ended)} iterations in {format_duration(summary.played)}, {summary.tokens:,} tokens; "
         f"accepted {_accepted(summary, ' and ')}; {failed} episodes failed; rejected "

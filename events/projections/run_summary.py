@@ -314,6 +314,12 @@ class RunSummary:
         play = self.started.config.get("play") if self.started else None
         return int(play.get("shares", 1)) if isinstance(play, dict) else 1
 
+    @property
+    def corrects_mismatch(self) -> bool:
+        """Whether `learn.importance` weighs what sampler and trainer differ by."""
+        learn = self.started.config.get("learn") if self.started else None
+        return isinstance(learn, dict) and learn.get("importance", "none") != "none"
+
     def _tick(self, event: Event) -> None:
         # Evaluations after the end are not part of the run.
         if self.latest is not None and not self.finished and not isinstance(event.fact, RunResumed):

@@ -79,6 +79,8 @@ def diagnose(summary: RunSummary) -> list[TrainingWarning]:
 
 def _mismatch(summary: RunSummary, update: PolicyUpdated) -> Iterator[TrainingWarning]:
     """Only the first step, and only samples of the current weights: others differ by what was learned since."""
+    if summary.corrects_mismatch:
+        return
     first = next((step for step in update.steps if LOGPROB_METRIC in step.metrics), None)
     if first is not None and first.metrics[LOGPROB_METRIC] > MAX_MISMATCH and staleness(summary, update) == 0:
         yield TrainingWarning(

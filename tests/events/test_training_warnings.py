@@ -36,10 +36,10 @@ def step(phase="practice", *, reward=0.2, groups=10, silent_groups=2, silent=Non
     )
 
 
-def learned(*steps, stale=False, policy="shared") -> MemoryLog:
+def learned(*steps, stale=False, policy="shared", **config) -> MemoryLog:
     """A run with an update for each of these steps; `stale`: all of it is played by the first weights."""
     log = MemoryLog()
-    example = example_run(log).run().goalpost()
+    example = example_run(log).run(**config).goalpost()
     parent = example.policies["student"]
     for number, taken in enumerate(steps, 1):
         example.start(1).practice(passing=2).finish()
@@ -103,6 +103,12 @@ def test_old_samples_differ_without_a_mismatch():
     assert not names(learned(*[step()] * 4, off, stale=True))
     assert not diagnose(fold(RunSummary(), learned(off).read(kinds={"policy_updated"})))
     assert names(learned(off)) == ["logprob_mismatch"]
+
+
+def test_a_mismatch_that_is_corrected_is_no_symptom():
+    off = step(**{"sampling__sampling_logp_difference__mean": 0.05})
+    assert not names(learned(off, learn={"importance": "truncate"}))
+    assert names(learned(off, learn={"importance": "none"})) == ["logprob_mismatch"]
 
 
 def test_samples_that_no_longer_stand_for_the_policy_are_off_policy():
