@@ -51,10 +51,10 @@ def join_run(where: str, runs: Path, weights: str | None) -> JoinedRun:
     if is_url(where):
         folder = runs / f"{run_of_url(where)}.player" if fetched else Path(weights or "")
     else:
-        found = next((path for path in (Path(where), runs / where) if holds_log(path)), None)
-        if found is None:
+        run_folder = next((path for path in (Path(where), runs / where) if holds_log(path)), None)
+        if run_folder is None:
             raise BadInput(f"There is no run {where!r} to join; give its folder, its name, or the URL of its log.")
-        folder = found
+        folder = run_folder
     store = folder / "weights"
     if not fetched and (weights == "" or not store.is_dir()):
         raise BadInput(f"{weights or where} holds no weights of the run; name its folder, as seen from here, by --weights.")

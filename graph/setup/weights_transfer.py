@@ -132,9 +132,11 @@ def fetch_weights(url: str, digest: Digest, store: Path) -> None:
                 raise ModelError(f"The server of weights at {url} names a file {name!r}; it is none of this version.")
             with _get(f"{url}/{digest}/{name}") as content, (unfinished / name).open("wb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
-        found = weights_digest(unfinished)
-        if found != digest:
-            raise ModelError(f"The weights {digest[:SHORT]} came from {url} as {found[:SHORT]}; see whether its disk is sound.")
+        received = weights_digest(unfinished)
+        if received != digest:
+            raise ModelError(
+                f"The weights {digest[:SHORT]} came from {url} as {received[:SHORT]}; see whether its disk is sound."
+            )
         # Another player of this machine may have been faster.
         if not folder.is_dir():
             unfinished.rename(folder)
