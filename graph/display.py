@@ -26,7 +26,8 @@ from events.facts.streams import is_episode
 from events.facts.types import EvaluationFinished
 from events.facts.values import OptimizerStep, Seat
 from events.process.activity import LOG_INTERVAL_S, REPORT_INTERVAL_S, Activity, format_duration
-from events.projections.run_summary import IterationFigures, RunSummary, SeatFigures, fold
+from events.projections.figures import IterationFigures, SeatFigures
+from events.projections.run_summary import RunSummary, fold
 from events.reports.learning import step_header, step_lines
 from events.reports.run_overview import nearest_goalposts
 from events.reports.training_warnings import LOGPROB_METRIC, diagnose

@@ -11,7 +11,9 @@ from typing import Final, NamedTuple
 from events.export.metrics import iteration_metrics, update_metrics
 from events.facts.types import EvaluationFinished, Reason
 from events.facts.values import Seat
-from events.projections.run_summary import IterationFigures, RunSummary
+from events.process.phase_clock import OTHER, PHASES
+from events.projections.figures import IterationFigures
+from events.projections.run_summary import RunSummary
 from events.pure.estimators import CONFIDENCE, ConfidenceInterval, pass_at_k_interval
 from events.text.phrases import SEAT_NOUNS, plural
 
@@ -82,6 +84,9 @@ _TEACHER: Final = (
     _MetricFigure("diversity", "Diversity of questions", "1 - mean largest similarity", _by_seat("diversity"), UNIT),
     _MetricFigure("alignment", "Statement and program agree", "share aligned", _by_seat("aligned"), UNIT),
 )
+_SECONDS: Final = _MetricFigure(
+    "seconds", "Time of an iteration", "seconds", {phase: f"seconds/{phase}" for phase in (*PHASES, OTHER)}
+)
 _LENGTH: Final = _MetricFigure(
     "length", "Length of completions", "tokens", {role: f"{role}/completions/mean_length" for role in ("student", "teacher")}
 )
@@ -109,6 +114,7 @@ def run_figures(summary: RunSummary) -> list[Figure]:
         *(_of(wanted, rows) for wanted in _TEACHER[1:]),
         _rewards(ended),
         _of(_LENGTH, rows),
+        _of(_SECONDS, rows),
         *(_learning(wanted, updates) for wanted in _LEARNING),
         _speed(summary, ended),
     ]

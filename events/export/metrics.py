@@ -2,7 +2,7 @@
 
 A metric that TRL's GRPOTrainer logs has TRL's name, behind its owner: `student/reward` and `teacher/reward` belong to a role
 while playing, `shared/loss` (`teacher/loss` and `student/loss` where policies are separate) to an update of that policy. Other
-names are ours: `gap`, `teacher/easy/accepted`, `eval/test/pass_at_1`.
+names are ours: `gap`, `teacher/easy/accepted`, `eval/test/pass_at_1`, `seconds/sampling`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from events.facts.types import (
     RewardGiven,
 )
 from events.facts.values import OptimizerStep, Role
-from events.projections.run_summary import IterationFigures, RunningMean, RunSummary, staleness
+from events.projections.figures import IterationFigures, RunningMean
+from events.projections.run_summary import RunSummary, staleness
 from events.reports.training_warnings import WARNING_NAMES, diagnose
 from events.text.secrets import MASK, is_secret, mask
 
@@ -129,6 +130,7 @@ def _spread(mean: str, deviation: str, groups: Iterable[tuple[float, ...]]) -> d
 def iteration_metrics(figures: IterationFigures) -> dict[str, float | None]:
     """Metrics of an iteration, except those of its rewards."""
     values = {"gap": figures.gap.value, "practice/pass_rate": figures.practice.value}
+    values |= {f"seconds/{phase}": seconds for phase, seconds in figures.seconds.items()}
     values |= {f"{role}/completions/mean_length": length.value for role, length in figures.lengths.items()}
     values |= {"episodes/finished": figures.finished, "episodes/failed": figures.failed}
     values |= {f"episodes/{reason}": figures.endings[reason] for reason in ENDINGS}

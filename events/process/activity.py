@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from events.process.phase_clock import Phase, PhaseClock
 from events.text.logging import logger
 
 REPORT_INTERVAL_S: Final = 10.0
@@ -71,15 +72,26 @@ class Activity:
 
     def __init__(self) -> None:
         self._tasks: dict[str, tuple[ActivityTask, int]] = {}
+        self._clock = PhaseClock()
         self._lock = threading.Lock()
         self.warnings: list[str] = []
 
     @contextmanager
     def task(
-        self, what: str, total: float = 0, note: Callable[[], str] = _no_note, share: Callable[[], float] | None = None
+        self,
+        what: str,
+        total: float = 0,
+        note: Callable[[], str] = _no_note,
+        share: Callable[[], float] | None = None,
+        phase: Phase | None = None,
     ) -> Iterator[ActivityTask]:
-        """A task that lasts as long as the block; blocks of the same name that overlap share one task and its counts."""
+        """A task that lasts as long as the block; blocks of the same name that overlap share one task and its counts.
+
+        `phase` is what its seconds count as, see `lap`.
+        """
         with self._lock:
+            if phase is not None:
+                self._clock.begin(phase)
             task, users = self._tasks.get(what, (ActivityTask(what, note=note, share=share), 0))
             # Each of those who share a task knows only its own part.
             task.share = None if users else share
@@ -89,11 +101,18 @@ class Activity:
             yield task
         finally:
             with self._lock:
+                if phase is not None:
+                    self._clock.end(phase)
                 _, users = self._tasks[what]
                 if users > 1:
                     self._tasks[what] = task, users - 1
                 else:
                     del self._tasks[what]
+
+    def lap(self) -> dict[str, float]:
+        """Seconds by phase since the last lap; see `PhaseClock`."""
+        with self._lock:
+            return self._clock.lap()
 
     def warn(self, sentence: str) -> None:
         """Show a warning, and log it."""

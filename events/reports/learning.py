@@ -7,7 +7,8 @@ from typing import Final
 
 from events.facts.types import PolicyUpdated
 from events.facts.values import Phase
-from events.projections.run_summary import RunSummary, SeatFigures, staleness
+from events.projections.figures import SeatFigures
+from events.projections.run_summary import RunSummary, staleness
 from events.text.phrases import MISSING
 
 _WIDTHS: Final = {

@@ -14,8 +14,9 @@ from events.facts.digests import SHORT
 from events.facts.types import EvaluationFinished, PolicyUpdated
 from events.facts.values import QuestionId, Seat
 from events.process.activity import format_duration
+from events.projections.figures import IterationFigures, SeatFigures
 from events.projections.players import PlayerFigures
-from events.projections.run_summary import IterationFigures, RunSummary, SeatFigures
+from events.projections.run_summary import RunSummary
 from events.reports.training_warnings import diagnose
 from events.text.phrases import MISSING, count_text, counted, number, share
 from events.text.safe_text import markup
@@ -94,6 +95,7 @@ def _iteration_json(figures: IterationFigures) -> dict[str, Any]:
         "practice": figures.practice.value,
         "student_reward": figures.student_reward.value,
         "tokens": figures.tokens,
+        "seconds": figures.seconds,
         "seats": seats,
     }
 
@@ -168,6 +170,11 @@ def _sentences(summary: RunSummary, name: str) -> Iterator[str]:
         listed = ", ".join(counted(count, kind) for kind, count in kinds.items() if count)
         accepted = f"{sum(kinds.values())} were accepted{f' ({listed})' if listed else ''}"
         yield (f"Of {counted(proposed, 'proposal')} of the teacher {accepted}; rejected: {count_text(rejected) or 'none'}.")
+    if summary.seconds:
+        whole = sum(summary.seconds.values())
+        spent = sorted(summary.seconds.items(), key=lambda pair: -pair[1])
+        shares = ", ".join(f"{markup(phase, 16)} {seconds / whole:.1%}" for phase, seconds in spent if seconds)
+        yield f"Time of finished iterations, {format_duration(whole)}: {shares}."
 
 
 def _served(summary: RunSummary) -> Iterator[str]:

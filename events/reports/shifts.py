@@ -12,7 +12,8 @@ from typing import Final, NamedTuple, get_args
 
 from events.facts.values import Role, Seat
 from events.index.rows import SignEntry
-from events.projections.run_summary import IterationFigures, RunSummary
+from events.projections.figures import IterationFigures
+from events.projections.run_summary import RunSummary
 
 WINDOW: Final = 8
 """Earlier iterations that an iteration is compared with, at most."""

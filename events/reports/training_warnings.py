@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from events.facts.types import PolicyUpdated
 from events.facts.values import OptimizerStep, Phase
-from events.projections.run_summary import RunningMean, RunSummary, staleness
+from events.projections.figures import RunningMean
+from events.projections.run_summary import RunSummary, staleness
 
 WINDOW: Final = 3
 """Latest updates of a policy that are compared with as many of its first."""

@@ -55,7 +55,7 @@ class _ReportingRunner:
         return self.inner.provenance
 
     async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
-        with self.activity.task("running programs", len(jobs)) as task:
+        with self.activity.task("running programs", len(jobs), phase="programs") as task:
             results = await self.inner.run(jobs)
             task.add(len(jobs))
             return results

@@ -109,7 +109,7 @@ class Evaluator:
                 task(len(successes), len(questions))
 
         size = self.batch_questions or max(1, len(questions))
-        with self.scheduler.activity.task(f"evaluating {name}, questions") as task:
+        with self.scheduler.activity.task(f"evaluating {name}, questions", phase="evaluation") as task:
             task(len(successes), len(questions))
             for start in range(0, len(questions), size):
                 batch = questions[start : start + size]

@@ -36,7 +36,7 @@ from events.facts.types import (
     RunFinished,
 )
 from events.facts.values import Digest, Question, Role
-from events.projections.run_summary import CompletionCount
+from events.projections.run_summary import OBSERVED_SECONDS, CompletionCount
 from events.text.logging import logger, seconds_since
 from events.text.safe_text import one_line
 from events.text.secrets import mask
@@ -268,7 +268,8 @@ class Play:
         finished = IterationFinished(
             iteration=iteration, finished=len(episodes) - count, failed=count, cross_share_repeats=repeats
         )
-        self.log.append(RUN, [finished], key=f"iteration finished@{iteration}")
+        seconds = {OBSERVED_SECONDS: self.scheduler.activity.lap()}
+        self.log.append(RUN, [finished], key=f"iteration finished@{iteration}", observed=seconds)
         for purpose, failures in failed.items():
             if len(failures) == sum(episode.fact.purpose == purpose for episode in episodes):
                 raise GaspError(
@@ -332,7 +333,7 @@ class Play:
         """Let the model of a policy serve the weights of a probe, and compare its logprobs; ModelError if they differ."""
         model, digest = self.models[policy], probe.digest
         began = time.monotonic()
-        with self.scheduler.activity.task(f"syncing the weights {digest[:SHORT]}"):
+        with self.scheduler.activity.task(f"syncing the weights {digest[:SHORT]}", phase="weights"):
             if self.fetch is not None:
                 await asyncio.to_thread(self.fetch, digest)
             if model.policy != digest:

@@ -145,7 +145,7 @@ class Lockstep:
         """The same runner, batched over episodes."""
 
         async def serve(jobs: Sequence[Job]) -> list[JobResult]:
-            with self.activity.task(f"running {len(jobs)} programs"):
+            with self.activity.task(f"running {len(jobs)} programs", phase="programs"):
                 return await runner.run(jobs)
 
         return _BatchedRunner(runner, serve)

@@ -109,7 +109,7 @@ class TrainerProcess:
 
     async def _wait_for(self, policy: str, kind: type[FactT], matches: Callable[[FactT], bool], what: str) -> FactT:
         warned = time.monotonic()
-        waiting = self._activity.task("waiting for the trainer", note=lambda: last_progress(self._folder))
+        waiting = self._activity.task("waiting for the trainer", note=lambda: last_progress(self._folder), phase="learning")
         with waiting, closing(self._log.subscribe()) as subscription:
             while True:
                 # Before the log is read: a trainer that appends and then ends is not missed.

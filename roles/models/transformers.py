@@ -249,7 +249,7 @@ class TransformersModel:
             return sum(1 if row.done else len(row.ids) / row.sampling.max_tokens for row in rows) / len(rows)
 
         try:
-            with torch.inference_mode(), self._activity.task("sampling answers", len(rows), note, progress) as task:
+            with torch.inference_mode(), self._activity.task("sampling answers", len(rows), note, progress, "sampling") as task:
                 for start in range(0, len(order), self._rows):
                     if cancelled.is_set():
                         break

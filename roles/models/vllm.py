@@ -114,7 +114,7 @@ class VllmModel:
         replies: list[GenerationReply | None] = [None] * len(requests)
         waiting = iter(enumerate(requests))
         total = sum(request.count for request in requests)
-        with self._replicas.activity.task("sampling answers", total, lambda: self._replicas.note) as task:
+        with self._replicas.activity.task("sampling answers", total, lambda: self._replicas.note, phase="sampling") as task:
 
             async def work() -> None:
                 for number, request in waiting:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from events.process.activity import Activity, ActivityTask, format_duration, report_activity
 
 
@@ -44,6 +46,21 @@ def test_those_who_do_the_same_at_once_are_counted_together_and_what_is_over_is_
         assert "sampling: 20 of 40" in str(activity)
         assert activity.first.what == "episodes"
     assert str(activity) == ""
+
+
+def test_a_lap_divides_all_time_among_phases_and_what_goes_on_beside_sampling_costs_nothing() -> None:
+    activity, began = Activity(), time.monotonic()
+    with activity.task("sampling answers", phase="sampling"), activity.task("running programs", phase="programs"):
+        time.sleep(0.02)
+    with activity.task("running programs", phase="programs"), activity.task("syncing"):
+        time.sleep(0.01)
+    lap = activity.lap()
+    elapsed = time.monotonic() - began
+    assert lap["sampling"] >= 0.02
+    assert 0.01 <= lap["programs"] < elapsed - 0.019
+    assert (lap["learning"], lap["evaluation"]) == (0, 0)
+    assert sum(lap.values()) == pytest.approx(elapsed, abs=0.005)
+    assert activity.lap()["sampling"] == 0
 
 
 def test_it_is_told_now_and_then_and_of_warnings_at_once_while_the_process_works() -> None:

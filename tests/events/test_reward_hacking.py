@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from events.facts.values import IOPair, Question
-from events.projections.run_summary import IterationFigures, RunningMean, RunSummary, SeatFigures
+from events.projections.figures import IterationFigures, RunningMean, SeatFigures
+from events.projections.run_summary import RunSummary
 from events.pure.reward_hacking import RULES, SIMILARITY_THRESHOLD, answer_signs, question_signs, structure_hash
 from events.reports.shifts import MIN_ITERATIONS, SUDDEN_DEVIATIONS, sudden_shifts
 

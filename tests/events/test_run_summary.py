@@ -4,7 +4,8 @@ import pytest
 
 from events.facts.types import PolicyServed, RunResumed
 from events.facts.values import Digest
-from events.projections.run_summary import AcceptedQuestions, RunningMean, RunSummary, fold
+from events.projections.figures import RunningMean
+from events.projections.run_summary import AcceptedQuestions, RunSummary, fold
 from events.stores.memory import MemoryLog
 from tests.support.example_runs import START_WEIGHTS, example_run
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console, Group
 
+from events.export.charts import run_figures
 from events.facts.errors import BadInput
-from events.facts.types import GoalpostAdded, PolicyServed, Reason
+from events.facts.types import GoalpostAdded, IterationFinished, PolicyServed, Reason
 from events.facts.values import BlobHash, Digest, IOPair, Question, QuestionId, Seat, canonical
 from events.index.reader import Index
 from events.index.rows import AppearanceEntry, GapEntry, GoalpostEntry
@@ -18,7 +19,7 @@ from events.projections.completion_detail import completion_detail
 from events.projections.goalpost_history import EpisodeDetail, episode_detail, episode_histories
 from events.projections.run_summary import RunSummary, fold
 from events.reports.explanation import explain_goalpost
-from events.reports.run_overview import overview
+from events.reports.run_overview import overview, overview_json
 from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.terminal import drawing, goalpost
@@ -74,6 +75,19 @@ def test_the_overview_shows_the_run_in_sentences_and_tables(log: MemoryLog) -> N
     assert [row[:5] for row in rows if row[:1] == [question(1000).id[:8]]] == [
         [question(1000).id[:8], "scene", "yes", "–", "3"]
     ]
+
+
+def test_the_overview_says_what_the_time_of_iterations_was_spent_on(log: MemoryLog) -> None:
+    run = example_run(log).run().goalpost().start(0)
+    finished = IterationFinished(iteration=1, finished=0, failed=0)
+    log.append("run", [finished], observed={"seconds": {"learning": 25.0, "sampling": 66.0, "programs": 0.0, "other": 9.0}})
+    run.start(0)
+    log.append("run", [finished.model_copy(update={"iteration": 2})], observed={"seconds": {"sampling": 20.0}})
+    summary = fold(RunSummary(), log.read())
+    assert "Time of finished iterations, 2:00: sampling 71.7%, learning 20.8%, other 7.5%." in shown(overview(summary))
+    assert overview_json(summary)["iterations"][1]["seconds"] == {"sampling": 20.0}
+    (figure,) = [figure for figure in run_figures(summary) if figure.name == "seconds"]
+    assert figure.series[0][:2] == ("sampling", ((1.0, 66.0), (2.0, 20.0)))
 
 
 def test_every_iteration_of_every_seat_is_shown_if_all_is_asked_for(log: MemoryLog) -> None:

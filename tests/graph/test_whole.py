@@ -101,6 +101,12 @@ def test_operations_are_logged_beside_the_events_as_json(whole, tmp_path):
     assert logged >= {"run_started", "trainer_started", "policy_learned", "weights_served", "evaluated", "run_ended"}
 
 
+def test_the_seconds_of_an_iteration_are_divided_among_what_it_does(whole):
+    log, _ = whole
+    first, second = [event.observed["seconds"] for event in log.read(kinds=("iteration_finished",))]
+    assert min(first["sampling"], first["programs"], first["evaluation"], second["sampling"], second["learning"]) > 0
+
+
 def test_what_every_update_consumed_can_be_taken_out_and_proved(whole):
     log, _ = whole
     attempts, updates = frames.attempts(log), frames.updates(log)

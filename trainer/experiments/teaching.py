@@ -28,7 +28,7 @@ from events.facts.types import (
     ReferencesDrawn,
 )
 from events.facts.values import BlobHash, Question, QuestionId, Seat
-from events.projections.run_summary import RunningMean
+from events.projections.figures import RunningMean
 from roles.judging.safety import parse_source
 from roles.pocket.world import motifs
 

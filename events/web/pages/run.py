@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from events.export.charts import run_figures
 from events.facts.values import Seat
-from events.projections.run_summary import IterationFigures, RunningMean, RunSummary, SeatFigures
+from events.projections.figures import IterationFigures, RunningMean, SeatFigures
+from events.projections.run_summary import RunSummary
 from events.reports.run_overview import solved_goalposts
 from events.reports.shifts import sudden_shifts
 from events.reports.training_warnings import diagnose
