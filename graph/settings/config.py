@@ -166,7 +166,7 @@ class LearnSettings(SettingsGroup):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate after warm-up; `linear` and `cosine` fall to 0."""
     schedule_steps: PositiveInt = 160
-    """Optimizer steps after which it is 0; an iteration has up to four."""
+    """Optimizer steps after which it is 0; an iteration has one for each of up to four phases, or see `groups_per_step`."""
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     """`adamw_8bit`: moments of one byte each, by bitsandbytes (`pip install gasp[8bit]`)."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -208,6 +208,9 @@ class LearnSettings(SettingsGroup):
     `precision` and `serve.dtype` are float32, else 2."""
     epochs: Annotated[int, Field(ge=1, le=1_000)] = 1
     """Passes over the completions of an iteration; after the first they are off-policy, see `importance`."""
+    groups_per_step: Natural = 0
+    """Most groups that one optimizer step learns from: a phase with more takes several steps, of nearly equal sizes; after the
+    first they are off-policy, see `importance`. 0: a phase is one step."""
     teacher_scale: Annotated[float, Field(ge=0, le=MOST)] = 1.0
     """Factor on the teacher's advantages; at 0 the teacher is never updated."""
     teaches_every: Natural = 1

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -139,6 +140,19 @@ def test_epochs_learn_each_iteration_again_with_importance_weights(recorded, tmp
     assert more[0].step == 2 * once[0].step
     share = "sampling/effective_sample_share"
     assert more[0].steps[0].metrics[share] > 0.999 > more[0].steps[-1].metrics[share]
+
+
+def test_a_phase_of_many_groups_takes_several_steps(recorded, tmp_path) -> None:
+    whole = updates(recorded)
+    parts = train(tmp_path / "parts", plan(recorded, change=["learn.groups_per_step=2"]))
+    for one, other in zip(whole, parts, strict=True):
+        sizes = {step.phase: step.groups for step in one.steps}
+        assert Counter(step.phase for step in other.steps) == {phase: -(-size // 2) for phase, size in sizes.items()}
+        assert max(step.groups for step in other.steps) == 2 < max(sizes.values())
+        for phase, size in sizes.items():
+            assert sum(step.groups for step in other.steps if step.phase == phase) == size
+    assert [one.samples for one in whole] == [one.samples for one in parts]
+    assert parts[0].step > whole[0].step
 
 
 def test_until_a_position_counts_what_was_finished_there(recorded, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Step batches: gives the rollouts of an iteration their advantages and divides them into optimizer steps, one a phase.
+"""Step batches: gives the rollouts of an iteration their advantages and divides them into optimizer steps.
 
 Guarantees:
 - Recipe or settings name the advantage estimator; no algorithm is known here.
@@ -8,6 +8,8 @@ Guarantees:
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +23,7 @@ from trainer.data.replay import Rollout, RolloutGroup
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What one optimizer step learns from: one phase of an iteration."""
+    """What one optimizer step learns from: one phase of an iteration, or a part of it."""
 
     phase: Phase
     rollouts: tuple[Rollout, ...]
@@ -56,9 +58,10 @@ def advantage_estimator(recipe: Recipe, learn: LearnSettings) -> EstimatorName:
 def step_batches(
     groups: Sequence[RolloutGroup], recipe: Recipe, learn: LearnSettings, roles: Collection[Role], iteration: int = 0
 ) -> list[StepBatch]:
-    """One batch for each phase in which these roles have groups, in the order of `PHASES`; none where nothing is learned.
+    """The batches of each phase in which these roles have groups, in the order of `PHASES`; none where nothing is learned.
 
-    The teacher's groups are left out of iterations that `learn.teaches_every` passes over.
+    A phase is one batch, or several of at most `learn.groups_per_step` groups, in the order in which they were sampled. The
+    teacher's groups are left out of iterations that `learn.teaches_every` passes over.
     """
     if not recipe.plan.learns:
         return []
@@ -71,7 +74,19 @@ def step_batches(
             pairs = zip(group.rollouts, row, strict=True)
             rollouts = [replace(rollout, advantage=advantage * scale[group.role]) for rollout, advantage in pairs]
             phases.setdefault(group.phase, []).append(rollouts)
-    return [_step_batch(phase, phases[phase], learn) for phase in PHASES if phase in phases]
+    return [
+        _step_batch(phase, part, learn)
+        for phase in PHASES
+        if phase in phases
+        for part in _equal_parts(phases[phase], learn.groups_per_step)
+    ]
+
+
+def _equal_parts(groups: Sequence[list[Rollout]], most: int) -> list[Sequence[list[Rollout]]]:
+    """As few parts as hold at most so many groups each, whose sizes differ by one at most; one part if `most` is 0."""
+    count = math.ceil(len(groups) / most) if most else 1
+    ends = [len(groups) * part // count for part in range(count + 1)]
+    return [groups[begin:end] for begin, end in itertools.pairwise(ends)]
 
 
 def _step_batch(phase: Phase, groups: Sequence[Sequence[Rollout]], learn: LearnSettings) -> StepBatch:
