@@ -36,6 +36,11 @@ def questions(run: Run) -> pl.DataFrame:
     return _frame("questions", run)
 
 
+def texts(run: Run) -> pl.DataFrame:
+    """Every text that was given to learn; columns: `events.export.tables.TextRow`."""
+    return _frame("texts", run)
+
+
 def updates(run: Run) -> pl.DataFrame:
     """Every update of a policy; columns: `events.export.tables.UpdateRow`."""
     return _frame("updates", run)

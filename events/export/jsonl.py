@@ -1,4 +1,4 @@
-"""Tables as JSON lines: `attempts.jsonl`, `questions.jsonl`, `updates.jsonl`, `gaps.jsonl`.
+"""Tables as JSON lines: `attempts.jsonl`, `questions.jsonl`, `texts.jsonl`, `updates.jsonl`, `gaps.jsonl`.
 
 Guarantees: a row is one line in ASCII, so that no text can end a line early or control a terminal; numbers that are not finite
 are null; memory holds one row.

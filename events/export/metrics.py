@@ -14,6 +14,7 @@ from itertools import takewhile
 from statistics import fmean, stdev
 from typing import Any, Final, NamedTuple, get_args
 
+from events.facts.certainty_facts import CalibrationFinished
 from events.facts.errors import BadInput
 from events.facts.log import Event, Log, find_run_started
 from events.facts.types import (
@@ -93,6 +94,9 @@ def metric_points(events: Iterable[Event]) -> Iterator[MetricPoint]:
                 yield _point(iteration, event, {f"served/{role}/{name}": value for name, value in differences.items()})
             case EvaluationFinished() as fact:
                 yield _point(fact.iteration, event, _evaluated(fact))
+            case CalibrationFinished() as fact:
+                names = ("accuracy", "answer_rate", "accuracy_answered", "ap_confidence", "ap_certainty", "ece")
+                yield _point(fact.iteration, event, {f"eval/{fact.name}/{name}": getattr(fact, name) for name in names})
 
 
 def _point(step: int, event: Event, values: Mapping[str, float | None]) -> MetricPoint:
@@ -131,6 +135,8 @@ def iteration_metrics(figures: IterationFigures) -> dict[str, float | None]:
     """Metrics of an iteration, except those of its rewards."""
     values = {"gap": figures.gap.value, "practice/pass_rate": figures.practice.value}
     values |= {f"seconds/{phase}": seconds for phase, seconds in figures.seconds.items()}
+    if figures.texts:
+        values |= {"texts/given": figures.texts, "texts/certain": figures.certain.value}
     values |= {f"{role}/completions/mean_length": length.value for role, length in figures.lengths.items()}
     values |= {"episodes/finished": figures.finished, "episodes/failed": figures.failed}
     values |= {f"episodes/{reason}": figures.endings[reason] for reason in ENDINGS}

@@ -12,7 +12,8 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from events.cli.output import progress
-from events.export.tables import AttemptRow, GapRow, QuestionRow, TableRow, UpdateRow
+from events.export.tables import AttemptRow, GapRow, QuestionRow, TableRow, TextRow, UpdateRow
+from events.facts.certainty_facts import TextGiven
 from events.facts.errors import LogCorrupt
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, Log
@@ -219,6 +220,31 @@ def _question_columns(log: Log, blob: BlobHash) -> dict[str, Any]:
     return {"question": question.id, **dict(question)}
 
 
+def texts(log: Log, run: str, until: int) -> Iterator[TextRow]:
+    """Every given text; LogCorrupt if a blob is missing or damaged."""
+    iterations: dict[str, int] = {}
+    for event in _events(log, until, ("episode_started", "text_given")):
+        match event.fact:
+            case EpisodeStarted(iteration=iteration):
+                iterations[event.stream] = iteration
+            case TextGiven() as fact:
+                arrays = unpack_rollouts(log.get(fact.tokens))
+                yield TextRow(
+                    run=run,
+                    position=event.position,
+                    stream=event.stream,
+                    version=event.version,
+                    iteration=iterations.get(event.stream),
+                    question=fact.question,
+                    prompt=log.get(fact.prompt).decode("utf-8", "surrogatepass"),
+                    completion=log.get(fact.text).decode("utf-8", "surrogatepass"),
+                    certain=fact.certain,
+                    prompt_ids=arrays.prompt,
+                    completion_ids=arrays.ids[0],
+                    learned=arrays.sampled[0],
+                )
+
+
 def updates(log: Log, run: str, until: int) -> Iterator[UpdateRow]:
     """Every update of a policy."""
     for event in _events(log, until, ("policy_updated",)):
@@ -271,6 +297,7 @@ def gaps(log: Log, run: str, until: int) -> Iterator[GapRow]:
 TABLES: dict[str, ExportTable] = {
     "attempts": ExportTable(AttemptRow, attempts),
     "questions": ExportTable(QuestionRow, questions),
+    "texts": ExportTable(TextRow, texts),
     "updates": ExportTable(UpdateRow, updates),
     "gaps": ExportTable(GapRow, gaps),
 }

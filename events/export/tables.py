@@ -182,6 +182,29 @@ class QuestionRow(TableRow):
         return super().columns() | plain
 
 
+class TextRow(TableRow):
+    """A text that was given to the student to learn, which nobody sampled."""
+
+    version: int
+    """Version of the event in its stream."""
+    iteration: int | None = None
+    """Iteration in which it was given."""
+    question: QuestionId
+    """The question that it answers."""
+    prompt: Text
+    """The prompt before it."""
+    completion: Text
+    """The text, decoded."""
+    certain: bool | None = None
+    """Whether it says that its answer is certain; null where it says nothing of that."""
+    prompt_ids: NDArray[np.int32]
+    """The prompt's tokens."""
+    completion_ids: NDArray[np.int32]
+    """The text's tokens."""
+    learned: NDArray[np.bool_]
+    """Of each of them whether it is learned, or only read."""
+
+
 class UpdateRow(TableRow):
     """An update of a policy. It learned from the attempts whose `reward_position` is behind `after` and up to `until`."""
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter
 
+from events.facts.certainty_facts import CalibrationFinished, TextGiven
 from events.facts.fact import Fact
 from events.facts.label_facts import LabelVoted
 from events.facts.values import (
@@ -389,8 +390,9 @@ class RunFinished(Fact):
 
 _StartFact = RunStarted | RunResumed | GoalpostAdded | IterationStarted | EpisodeStarted | ReferencesDrawn | GapMeasured
 _QuestionFact = QuestionProposed | QuestionRejected | QuestionValidated | QuestionAccepted | AttemptsMade | AttemptsVerified
-_ResultFact = LabelVoted | PassRateMeasured | RewardGiven | EpisodeFinished | EpisodeFailed | IterationFinished
-_PolicyFact = PolicyUpdated | PolicyProbed | WeightsPruned | PolicyServed | EvaluationFinished | RunFinished
-AnyFact = Annotated[_StartFact | _QuestionFact | _ResultFact | _PolicyFact, Field(discriminator="kind")]
+_ResultFact = LabelVoted | TextGiven | PassRateMeasured | RewardGiven | EpisodeFinished | EpisodeFailed | IterationFinished
+_PolicyFact = PolicyUpdated | PolicyProbed | WeightsPruned | PolicyServed | RunFinished
+_ExamFact = EvaluationFinished | CalibrationFinished
+AnyFact = Annotated[_StartFact | _QuestionFact | _ResultFact | _PolicyFact | _ExamFact, Field(discriminator="kind")]
 
 FACTS: TypeAdapter[AnyFact] = TypeAdapter(AnyFact)

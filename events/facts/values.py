@@ -23,8 +23,9 @@ Digest = NewType("Digest", str)
 
 Axis = Literal["io", "function"]
 """What a variant varies: the instances (`io`) or the mapping itself (`function`). Paper, section 3.2."""
-Phase = Literal["lemma", "lift", "open", "solve", "practice"]
-"""The part of an iteration that a reward belongs to; the trainer takes one optimizer step a phase, in this order."""
+Phase = Literal["lemma", "lift", "open", "solve", "practice", "text"]
+"""The part of an iteration that a reward belongs to, or `text` for given texts; the trainer learns phase by phase, in this
+order."""
 Seat = Literal["easy", "hard", "open"]
 """The teacher's seats: `easy` proposes lemmas, `hard` proposes lifts, `open` proposes questions without a goalpost."""
 Task = Literal["induction", "deduction", "abduction"]

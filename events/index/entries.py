@@ -12,6 +12,7 @@ from collections import Counter
 from statistics import fmean
 from typing import Any
 
+from events.facts.certainty_facts import TextGiven
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, ReadableLog
 from events.facts.types import (
@@ -36,7 +37,7 @@ from events.index.rows import Origin, SignEntry
 from events.index.signs import candidate_programs, write_question_signs, write_signs
 from events.index.texts import TextCache, searchable_text, storable_text
 from events.pure.reward_hacking import answer_signs
-from events.text.phrases import vote_sentence
+from events.text.phrases import text_sentence, vote_sentence
 from events.text.safe_text import one_line
 
 TITLE_LENGTH = 120
@@ -70,8 +71,10 @@ class FactIndexer:
                 _reward_given(db, event, event.fact)
             case QuestionProposed():
                 self._question_proposed(db, event, event.fact)
-            case QuestionRejected() | QuestionValidated() | LabelVoted() | PassRateMeasured() | QuestionAccepted():
-                self._proposal_judged(db, event)
+            case (
+                QuestionRejected() | QuestionValidated() | LabelVoted() | PassRateMeasured() | QuestionAccepted() | TextGiven()
+            ):
+                self._appearance_changed(db, event)
             case EpisodeStarted():
                 self._episode_started(db, event, event.fact)
             case EpisodeFinished(reason=reason):
@@ -120,7 +123,7 @@ class FactIndexer:
         _write_appearance(db, event, iteration=iteration, attempt=fact.attempt, **proposal, **completion)
         _write_text(db, "asked", 2 * event.position, texts[0])
 
-    def _proposal_judged(self, db: sqlite3.Connection, event: Event) -> None:
+    def _appearance_changed(self, db: sqlite3.Connection, event: Event) -> None:
         stream = event.stream
         match event.fact:
             case QuestionRejected() as fact:
@@ -133,6 +136,9 @@ class FactIndexer:
                 db.execute(query + _LAST, (fact.similarity, fact.aligned, stream, stream))
                 self._set_question(db, event, fact.question, fact.blob)
                 self._write_signs(db, event, fact)
+            case TextGiven() as fact:
+                query = "UPDATE appearances SET given = ? WHERE stream = ? AND version = "
+                db.execute(query + _LAST, (text_sentence(fact), stream, stream))
             case LabelVoted() as fact:
                 query = "UPDATE appearances SET vote = ? WHERE stream = ? AND version = "
                 db.execute(query + _LAST, (vote_sentence(fact), stream, stream))

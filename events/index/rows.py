@@ -57,6 +57,8 @@ class AppearanceEntry:
     """Failed attempts with the same outputs; see `PassRateMeasured`."""
     vote: str | None = None
     """The vote on its outputs in words; None where there was none."""
+    given: str | None = None
+    """That a text which answers it was given to learn, in words; None where none was."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from events.facts.consumers import immediate_transaction
 from events.facts.errors import LogError
 from events.facts.hashing import ZERO_HASH
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Schema of the tables and of their content; kept in `PRAGMA user_version`."""
 LOCK_TIMEOUT_S = 30.0
 """Seconds that a connection waits for another one that writes."""
@@ -38,7 +38,7 @@ TABLES = (
         question TEXT, blob TEXT, title TEXT NOT NULL DEFAULT '', iteration INTEGER, goalpost TEXT, parent TEXT, source TEXT,
         seat TEXT, attempt INTEGER, axis TEXT, accepted INTEGER, reason TEXT, detail TEXT NOT NULL DEFAULT '',
         similarity REAL, aligned INTEGER, successes INTEGER, attempts INTEGER, agreeing INTEGER NOT NULL DEFAULT 0, reward REAL,
-        texts TEXT, vote TEXT)""",
+        texts TEXT, vote TEXT, given TEXT)""",
     "CREATE UNIQUE INDEX appearances_at ON appearances (stream, version)",
     "CREATE INDEX appearances_of ON appearances (question, position)",
     "CREATE INDEX appearances_under ON appearances (goalpost, position)",

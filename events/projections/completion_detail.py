@@ -48,7 +48,7 @@ from events.facts.values import (
     Task,
     Verdict,
 )
-from events.projections.lineage import consuming_weights, learnable_rewards
+from events.projections.lineage import consuming_weights, learnable_events
 from events.projections.proposals import ProposalState, apply_proposal
 from events.projections.token_text import token_texts
 from events.pure.advantages import ADVANTAGE_ESTIMATORS, EstimatorName, RewardGroup
@@ -325,7 +325,7 @@ def advantages_of(
     if number == len(ends):
         return None
     events = log.read(after=ends[number - 1] if number else 0, kinds=("reward_given", "episode_failed"))
-    counted = learnable_rewards(takewhile(lambda event: event.position <= ends[number], events))
+    counted = learnable_events(takewhile(lambda event: event.position <= ends[number], events))
     rewards = [(event, event.fact) for event in counted if isinstance(event.fact, RewardGiven)]
     groups = [
         RewardGroup(fact.phase, fact.role, fact.task, fact.rewards, prompt=_prompt(log, event.stream, fact.of))

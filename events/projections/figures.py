@@ -124,6 +124,10 @@ class IterationFigures:
     student_reward: RunningMean = field(default_factory=RunningMean)
     solve: RunningMean = field(default_factory=RunningMean)
     """Share of answers to accepted questions that were rewarded, that is, passed."""
+    texts: int = 0
+    """Texts that were given to learn."""
+    certain: RunningMean = field(default_factory=RunningMean)
+    """Share of the given texts that say that their answer is certain, of those that say either."""
     lengths: dict[Role, RunningMean] = field(default_factory=lambda: {"teacher": RunningMean(), "student": RunningMean()})
     """Tokens a completion, those of evaluations left out."""
     seats: dict[Seat, SeatFigures] = field(default_factory=lambda: {"easy": SeatFigures(), "hard": SeatFigures()})

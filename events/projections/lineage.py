@@ -1,7 +1,7 @@
 """Lineage: what an update of a policy learned from, for the trainer, the viewer and the commands.
 
-An update consumes the rewards in the range of positions that it names, of the roles that its policy plays, except those of
-episodes that failed.
+An update consumes the rewards in the range of positions that it names, of the roles that its policy plays, and the given texts
+where it plays the student, except those of episodes that failed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import takewhile
 from typing import Final, Literal
 
+from events.facts.certainty_facts import TextGiven
 from events.facts.log import Event, ReadableLog
 from events.facts.types import EpisodeFailed, PolicyUpdated, RewardGiven
 from events.facts.values import Digest, Role
@@ -24,11 +25,11 @@ POLICY_ROLES: Final[dict[PolicyName, tuple[Role, ...]]] = {
 """Roles whose completions a policy learns from."""
 
 
-def learnable_rewards(events: Iterable[Event]) -> list[Event]:
-    """The rewards among events of whole episodes, except those of episodes that failed."""
+def learnable_events(events: Iterable[Event]) -> list[Event]:
+    """The rewards and given texts among events of whole episodes, except those of episodes that failed."""
     listed = list(events)
     failed = {event.stream for event in listed if isinstance(event.fact, EpisodeFailed)}
-    return [event for event in listed if isinstance(event.fact, RewardGiven) and event.stream not in failed]
+    return [event for event in listed if isinstance(event.fact, RewardGiven | TextGiven) and event.stream not in failed]
 
 
 def consumed(log: ReadableLog, update: PolicyUpdated, *, after: int = 0) -> Iterator[Event]:
@@ -39,14 +40,26 @@ def consumed(log: ReadableLog, update: PolicyUpdated, *, after: int = 0) -> Iter
             yield event
 
 
+def consumed_texts(log: ReadableLog, update: PolicyUpdated) -> list[TextGiven]:
+    """The given texts that an update consumed, in order, from its own log or the source that it names."""
+    if "student" not in _roles(update):
+        return []
+    events = learnable_events(_between(log, update.after, update.until, ("text_given", "episode_failed")))
+    return [event.fact for event in events if isinstance(event.fact, TextGiven)]
+
+
 def consuming_weights(updates: Iterable[PolicyUpdated], events: Iterable[Event]) -> list[Digest]:
-    """Weights whose update consumed a reward among these events of episodes, in the order of the updates."""
-    rewards = [(event.position, event.fact.role) for event in learnable_rewards(events) if isinstance(event.fact, RewardGiven)]
-    return [update.digest for update in updates if any(covers(update, *reward) for reward in rewards)]
+    """Weights whose update consumed a reward or a given text among these events of episodes, in the order of the updates."""
+    learned = [(event.position, _role(event)) for event in learnable_events(events)]
+    return [update.digest for update in updates if any(covers(update, *place) for place in learned)]
+
+
+def _role(event: Event) -> Role:
+    return event.fact.role if isinstance(event.fact, RewardGiven) else "student"
 
 
 def covers(update: PolicyUpdated, position: int, role: Role) -> bool:
-    """Whether an update consumed the reward of a role at a position of its own log, if the episode did not fail."""
+    """Whether an update consumed what a role learns from at a position of its own log, if the episode did not fail."""
     return update.source == 0 and update.after < position <= update.until and role in _roles(update)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Final, Protocol, TypeVar
 
+from events.facts.certainty_facts import CalibrationFinished, TextGiven
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event
 from events.facts.types import (
@@ -130,6 +131,7 @@ class RunSummary:
     iterations: dict[int, IterationFigures] = field(default_factory=dict)
     goalposts: dict[QuestionId, GoalpostFigures] = field(default_factory=dict)
     evaluations: list[EvaluationFinished] = field(default_factory=list)
+    calibrations: list[CalibrationFinished] = field(default_factory=list)
     updates: list[PolicyUpdated] = field(default_factory=list)
     speeds: list[float | None] = field(default_factory=list)
     """Tokens/s of each update."""
@@ -172,8 +174,8 @@ class RunSummary:
                 self.speeds.append(event.observed.get("tokens_per_second"))
             case PolicyServed(role=role, policy=policy) as fact:
                 self.policies[role], self.served[role] = policy, fact
-            case EvaluationFinished() as fact:
-                self.evaluations.append(fact)
+            case EvaluationFinished() | CalibrationFinished():
+                self._examined(event.fact)
             case EpisodeStarted() as fact:
                 self._open[event.stream] = _OpenEpisode(fact.iteration, fact.purpose)
             case AttemptsMade(generation=generation) | QuestionProposed(generation=generation):
@@ -226,6 +228,10 @@ class RunSummary:
                 figures.student_reward.add(sum(rewards), len(rewards))
                 if phase == "solve":
                     figures.solve.add(sum(reward > 0 for reward in rewards), len(rewards))
+            case TextGiven(certain=certain):
+                figures.texts += 1
+                if certain is not None:
+                    figures.certain.add(certain)
             case EpisodeFinished(reason=reason):
                 figures.finished += 1
                 figures.endings.update([reason] if episode.purpose != "practice" else [])
@@ -235,6 +241,12 @@ class RunSummary:
                 del self._open[event.stream]
             case _:
                 self._teacher(event, figures)
+
+    def _examined(self, fact: EvaluationFinished | CalibrationFinished) -> None:
+        if isinstance(fact, EvaluationFinished):
+            self.evaluations.append(fact)
+        else:
+            self.calibrations.append(fact)
 
     def _gap(self, fact: GapMeasured) -> None:
         goalpost = self.goalposts.setdefault(fact.question, GoalpostFigures("unknown"))

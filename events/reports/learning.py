@@ -7,7 +7,7 @@ from typing import Final
 
 from events.facts.types import PolicyUpdated
 from events.facts.values import Phase
-from events.projections.figures import SeatFigures
+from events.projections.figures import RunningMean, SeatFigures
 from events.projections.run_summary import RunSummary, staleness
 from events.text.phrases import MISSING
 
@@ -76,11 +76,11 @@ def _pass_rate(summary: RunSummary, iteration: int, phase: Phase) -> float | Non
     if figures is None:
         return None
     seats = {"open": SeatFigures(), **figures.seats}
-    rates = {
+    rates: dict[Phase, RunningMean] = {
         "lemma": seats["easy"].pass_rate,
         "lift": seats["hard"].pass_rate,
         "open": seats["open"].pass_rate,
         "solve": figures.solve,
         "practice": figures.practice,
     }
-    return rates[phase].value
+    return rates[phase].value if phase in rates else None

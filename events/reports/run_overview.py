@@ -57,6 +57,7 @@ def overview_json(summary: RunSummary) -> dict[str, Any]:
         "updates": [update.model_dump(mode="json") for update in summary.updates],
         "warnings": [warning._asdict() for warning in diagnose(summary)],
         "evaluations": [evaluation.model_dump(mode="json") for evaluation in summary.evaluations],
+        "calibrations": [calibration.model_dump(mode="json") for calibration in summary.calibrations],
         "players": [_player_json(player) for player in summary.players.figures.values()],
         "goalposts": {question: asdict(figures) for question, figures in summary.goalposts.items()},
     }
@@ -93,6 +94,8 @@ def _iteration_json(figures: IterationFigures) -> dict[str, Any]:
         "endings": dict(figures.endings),
         "gap": figures.gap.value,
         "practice": figures.practice.value,
+        "texts": figures.texts,
+        "certain": figures.certain.value,
         "student_reward": figures.student_reward.value,
         "tokens": figures.tokens,
         "seconds": figures.seconds,
@@ -110,6 +113,7 @@ def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> Ren
         _votes(summary, whole),
         _learning(summary) if whole else _policies(summary),
         _evaluations(summary, whole),
+        _calibrations(summary),
         _goalposts(summary, whole),
         _players(summary),
     )
@@ -175,6 +179,11 @@ def _sentences(summary: RunSummary, name: str) -> Iterator[str]:
         spent = sorted(summary.seconds.items(), key=lambda pair: -pair[1])
         shares = ", ".join(f"{markup(phase, 16)} {seconds / whole:.1%}" for phase, seconds in spent if seconds)
         yield f"Time of finished iterations, {format_duration(whole)}: {shares}."
+    if texts := sum(figures.texts for figures in summary.iterations.values()):
+        marked = sum(figures.certain.count for figures in summary.iterations.values())
+        certain = sum(figures.certain.total for figures in summary.iterations.values())
+        how = f", {certain:.0f} of {marked} of them certain" if marked else ""
+        yield f"{counted(texts, 'text')} {'was' if texts == 1 else 'were'} given to learn{how}."
 
 
 def _served(summary: RunSummary) -> Iterator[str]:
@@ -342,6 +351,18 @@ def _evaluations(summary: RunSummary, whole: bool) -> Table:
         shares = ", ".join(f"@{k} {share:.3f}" for k, share in sorted(evaluation.pass_at.items()))
         cells = str(evaluation.iteration), evaluation.policy[:SHORT], str(len(evaluation.successes)), str(solved), shares
         table.add_row(markup(evaluation.name, 20), *cells)
+    return table
+
+
+def _calibrations(summary: RunSummary) -> Table:
+    """How well the policy knows what it knows; docs/certainty.md says what the columns mean."""
+    columns = ("set", "after", "policy", "answers", "accuracy", "refused", "answered", "right", "AP", "AP confidence", "ECE")
+    table = _table("Certainty", *columns)
+    for fact in summary.calibrations:
+        shares = number(fact.accuracy, 3), number(fact.refused / fact.answers, 3), number(fact.answer_rate, 3)
+        scores = number(fact.accuracy_answered, 3), number(fact.ap_certainty, 3), number(fact.ap_confidence, 3)
+        cells = str(fact.iteration), fact.policy[:SHORT], str(fact.answers), *shares, *scores, number(fact.ece, 3)
+        table.add_row(markup(fact.name, 20), *cells)
     return table
 
 

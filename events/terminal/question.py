@@ -86,6 +86,11 @@ def draw_question(view: QuestionView, where: str, *, whole: bool = False, diff: 
     only_evaluated = "Only evaluations asked it: the log has its prompts and answers, but not the question itself."
     sentence = _sentence(view.appearances[0]) if view.appearances else only_evaluated
     parts: list[RenderableType] = [_title(view), Text(sentence)]
+    parts += [
+        Text(f"In iteration {row.iteration} a text was {row.given} ({one_line(row.stream)}).")
+        for row in view.appearances
+        if row.given
+    ]
     if view.text is not None:
         parts += ["", *question_parts(view.text)]
         parts += _differing(view, most=None if diff else 40)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
+from events.facts.certainty_facts import TextGiven
 from events.facts.label_facts import LabelVoted
 from events.facts.values import Seat
 
@@ -43,6 +44,12 @@ def number(value: float | None, digits: int = 2) -> str:
 def share(value: float | None) -> str:
     """A share of 1 in percent."""
     return MISSING if value is None else f"{value:.0%}"
+
+
+def text_sentence(text: TextGiven) -> str:
+    """That a text was given to learn, as a clause without a full stop."""
+    kind = {None: "", True: " as a certain answer", False: " as an uncertain one"}[text.certain]
+    return f"given to the student to learn{kind}, {text.length} tokens"
 
 
 def vote_sentence(vote: LabelVoted) -> str:

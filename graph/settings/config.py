@@ -209,8 +209,8 @@ class LearnSettings(SettingsGroup):
     epochs: Annotated[int, Field(ge=1, le=1_000)] = 1
     """Passes over the completions of an iteration; after the first they are off-policy, see `importance`."""
     groups_per_step: Natural = 0
-    """Most groups that one optimizer step learns from: a phase with more takes several steps, of nearly equal sizes; after the
-    first they are off-policy, see `importance`. 0: a phase is one step."""
+    """Most groups, or given texts, that one optimizer step learns from [R-Tuning: 4]: a phase with more takes several steps, of
+    nearly equal sizes; after the first they are off-policy, see `importance`. 0: a phase is one step."""
     teacher_scale: Annotated[float, Field(ge=0, le=MOST)] = 1.0
     """Factor on the teacher's advantages; at 0 the teacher is never updated."""
     teaches_every: Natural = 1

@@ -47,7 +47,8 @@ RUNS = itertools.count()
 def record_example(log: Log) -> ExampleRun:
     tale = example_run(log).run(recipe="gasp", seed=3).goalpost(2).evaluate("goalposts").start(3)
     tale.episode(rejected=["degenerate"]).fail().practice().finish().update()
-    return tale.start().episode(task="induction", lift=None).finish().update().end()
+    tale.start().episode(task="induction", lift=None).finish().update().start().give()
+    return tale.end()
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console, Group
 
 from events.export.charts import run_figures
+from events.export.metrics import metric_points
+from events.export.table_rows import texts
 from events.facts.errors import BadInput
 from events.facts.types import GoalpostAdded, IterationFinished, PolicyServed, Reason
 from events.facts.values import BlobHash, Digest, IOPair, Question, QuestionId, Seat, canonical
@@ -268,6 +270,27 @@ def test_a_vote_and_its_label_are_told(log: MemoryLog, tmp_path: Path) -> None:
         "labelled": pytest.approx(1 / 3),
         "right": 0.0,
     }
+
+
+def test_a_given_text_and_a_calibration_are_told(log: MemoryLog, tmp_path: Path) -> None:
+    tale = example_run(log).run().goalpost().start(3)
+    given = tale.give(learned=5, certain=False)
+    tale.give(certain=True)
+    tale.finish().update().evaluate().calibrate(scores=[(True, 0.75, 0.875), (False, 0.5, 0.25), (False, 0.5, 0.75)])
+    index = indexed(log, tmp_path)
+    page = shown(questions.draw_question(questions.question_view(log, index, given.fact.question), "runs/x"))
+    told = f"In iteration 1 a text was given to the student to learn as an uncertain one, 5 tokens ({given.stream})."
+    assert told in " ".join(page.split())
+    summary = fold(RunSummary(), log.read())
+    page = " ".join(shown(overview(summary, whole=True)).split())
+    assert "2 texts were given to learn, 1 of 2 of them certain." in page
+    assert "3 0.333 0.000 0.667 0.500 0.875 0.750 0.125" in page
+    metrics = {name: value for point in metric_points(log.read()) for name, value in point.values.items()}
+    assert (metrics["texts/given"], metrics["texts/certain"]) == (2, 0.5)
+    assert (metrics["eval/test/ap_certainty"], metrics["eval/test/answer_rate"]) == (0.875, pytest.approx(2 / 3))
+    first, _ = texts(log, "x", log.head().position)
+    assert (first.iteration, first.certain, first.completion.splitlines()[-1]) == (1, False, "I am unsure.")
+    assert (first.learned.tolist(), len(first.completion_ids)) == ([True] * 5 + [False] * 2, 7)
 
 
 def test_a_question_that_only_evaluations_ask_is_found_by_its_whole_id(log: MemoryLog, tmp_path: Path) -> None:

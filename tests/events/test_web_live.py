@@ -209,7 +209,14 @@ def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewe
     wait_until_indexed(viewer, "first")
     voted, made = example.propose("hard", 1, lemma, 6, 10, voted={"right": True})
     wait_until_indexed(viewer, "first")
+    given = example.give(certain=True)
+    example.finish().update().calibrate(scores=[(True, 0.75, 0.875)])
+    wait_until_indexed(viewer, "first")
     client = TestClient(make_app(viewer))
+    page = client.get(f"/runs/first/questions/{given.fact.question}").text
+    assert f"In iteration {example.iteration} a text was given to the student to learn as a certain answer, 4 tokens" in page
+    assert "1 given text<" in client.get(f"/runs/first/policies/{example.policies['student']}").text
+    assert "test average precision" in client.get("/runs/first").text
     label = "6 of 10 answers have equal outputs against 1: they are the label (the program&#39;s outputs), which is right."
     for address in (f"questions/{voted.id}", f"attempts/{made.stream}/{made.version}/0"):
         assert label in client.get(f"/runs/first/{address}").text

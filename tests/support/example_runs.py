@@ -15,6 +15,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from events.facts.certainty_facts import CalibrationFinished, TextGiven
 from events.facts.fact import Fact
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, Log
@@ -182,6 +183,24 @@ class ExampleRun:
         self.reward(made, "practice", "student", "induction", binary_rewards(passing, attempts))
         return self._end("played")
 
+    def give(self, *, learned: int = 4, context: int = 2, certain: bool | None = True) -> Event:
+        """An episode that gives a text of `learned` tokens, behind which are `context` others that are not learned."""
+        asked = self._new_question()
+        self.open(asked, "practice")
+        ids = [self._random.randrange(self._vocabulary) for _ in range(learned + context)]
+        marks = [True] * learned + [False] * context
+        fact = TextGiven(
+            question=asked.id,
+            prompt=self.log.put(f"Solve: {asked.statement}".encode()),
+            text=self.log.put(f"{asked.program}\nI am {'sure' if certain else 'unsure'}.".encode()),
+            tokens=self.log.put(pack_rollouts([1, 2, 3], [ids], [[0.0] * len(ids)], [marks])),
+            length=learned,
+            certain=certain,
+        )
+        event = self.log.append(self.stream, [fact])[0]
+        self._end("played")
+        return event
+
     def fail(self, message: str = "the engine is gone") -> ExampleRun:
         """An episode that starts, asks its goalpost and breaks off."""
         self.open(self.goalposts[0], "guided")
@@ -226,6 +245,27 @@ class ExampleRun:
                 attempts=attempts,
                 successes={asked.id: successes},
                 pass_at={1: successes / attempts, attempts: float(successes > 0)},
+            ),
+        )
+
+    def calibrate(self, name: str = "test", *, scores: Sequence[tuple[bool, float, float]]) -> ExampleRun:
+        """CalibrationFinished behind the last evaluation; of each answer whether it passed, its confidence and certainty."""
+        sure = [passed for passed, _, certainty in scores if certainty > 0.5]
+        return self._say(
+            self.stream,
+            CalibrationFinished(
+                name=name,
+                iteration=self._learned,
+                policy=self.policies["student"],
+                answers=len(scores),
+                passed=sum(passed for passed, _, _ in scores),
+                refused=0,
+                answered=len(sure),
+                answered_passed=sum(sure),
+                ap_confidence=0.75,
+                ap_certainty=0.875,
+                ece=0.125,
+                scores=self.log.put(json.dumps([[question(1).id, *score] for score in scores]).encode()),
             ),
         )
 

@@ -1,4 +1,4 @@
-"""Makes a golden log: `python -m tests.support.make_golden_log tests/golden/log-schema-3-voted.sqlite`.
+"""Makes a golden log: `python -m tests.support.make_golden_log tests/golden/log-schema-3-given.sqlite`.
 
 One is made per schema of the store, and where kinds of facts or their schemas are new; never again. It stands for the logs that people have.
 """
@@ -26,6 +26,7 @@ def main(path: Path) -> None:
     tale.open(question(1), "unguided")
     log.append(tale.stream, [ReferencesDrawn(references=(BlobHash(log.put(canonical(question(1)))),))])
     tale.propose("open", 1, question(1), 6, 10, voted={"right": True})
+    tale.give(certain=False)
     tale.finish().update()
     newest = tale.policies["student"]
     log.append("policy/shared", [PolicyProbed(digest=newest, tokens=(5, 6, 7), logprobs=(-0.5, -0.25))])
@@ -34,7 +35,7 @@ def main(path: Path) -> None:
     log.append("run", [served], observed={"seconds": 0.25})
     log.append("run", [RunResumed(position=log.head().position)], causation=1)
     log.append("run", [RunResumed(position=log.head().position)], key="resume/2")
-    tale.evaluate(successes=5).end()
+    tale.evaluate(successes=5).calibrate(scores=[(True, 0.75, 0.875), (False, 0.5, 0.25)]).end()
     log.close()
 
 

@@ -67,6 +67,26 @@ def step(loss: PolicyLoss, model, rollouts: list[Rollout], batch_tokens: int = 4
     return take_step(batch_of(rollouts), loss, Adam(model, LearnSettings(learning_rate=rate), None), batch_tokens)
 
 
+def test_the_loss_of_given_texts_is_their_mean_negative_log_likelihood(model, weights, tmp_path) -> None:
+    texts = []
+    for number, rollout in enumerate(make_samples(model, groups=4, count=1)):
+        learned = np.arange(len(rollout.ids)) % 3 != number % 3
+        texts.append(dataclasses.replace(rollout, phase="text", sampled=learned, logprobs=np.zeros_like(rollout.logprobs)))
+    double = copy.deepcopy(model).double()
+    pairs = [(text, logprobs(double, text.prompt_ids.tolist(), text.ids.tolist(), 1.0).numpy()) for text in texts]
+    expected = -sum(float(row[text.sampled].sum()) for text, row in pairs) / sum(text.tokens for text in texts)
+    batch = dataclasses.replace(batch_of(texts), phase="text")
+    for budget in (4096, 32):
+        # KL, entropy bonus and clipping are terms of RL, and change nothing here.
+        loss = policy_loss(copy.deepcopy(model), weights, tmp_path, reference=copy.deepcopy(model), kl=1.0, entropy=1.0)
+        micro = micro_batches_of(texts, budget)
+        assert len(micro) == (1 if budget == 4096 else 4)
+        assert sum(float(loss(each, batch)[0].detach()) for each in micro) == pytest.approx(expected, abs=1e-6)
+        metrics = take_step(batch, loss, Adam(loss._model, LearnSettings(learning_rate=1e-12), None), budget).metrics
+        assert metrics["loss"] == pytest.approx(expected, abs=1e-6)
+        assert metrics.keys() == {"loss", "entropy", "grad_norm", "learning_rate"}
+
+
 def test_each_temperature_scores_under_its_own_distribution(model, weights, tmp_path) -> None:
     both = [*make_samples(model, noise=0), *make_samples(model, noise=0, temperature=0.5)]
     loss = policy_loss(model, weights, tmp_path)

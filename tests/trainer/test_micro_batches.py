@@ -94,6 +94,18 @@ def test_a_policy_learns_from_its_own_roles_only() -> None:
     assert phases == [["solve"], ["lemma", "solve"], ["solve"], ["solve"]]
 
 
+def test_a_phase_is_learned_in_steps_of_so_many_groups_and_texts_need_no_advantage() -> None:
+    groups = [*(group(0.0, phase="text", length=n) for n in range(1, 6)), group(1, 0)]
+    found = step_batches(groups, GASP, LearnSettings(groups_per_step=2), ROLES)
+    assert [(batch.phase, batch.groups, batch.tokens) for batch in found] == [
+        ("solve", 1, 8), ("text", 1, 1), ("text", 2, 5), ("text", 2, 9)
+    ]  # fmt: skip
+    assert not any(batch.silent_groups for batch in found)
+    whole = step_batches(groups, GASP, LearnSettings(), ROLES)
+    assert [(batch.phase, batch.learned_tokens) for batch in whole] == [("solve", 8), ("text", 15)]
+    assert [batch.phase for batch in step_batches(groups, GASP, LearnSettings(), ("teacher",))] == []
+
+
 def test_an_empty_completion_carries_no_signal() -> None:
     [batch] = step_batches([group(1, 0, length=0)], GASP, LearnSettings(), ROLES)
     assert (batch.rollouts, batch.silent_groups) == ((), 1)

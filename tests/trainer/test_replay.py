@@ -81,6 +81,31 @@ def test_a_failed_episode_contributes_nothing_even_if_it_was_rewarded() -> None:
     assert {one.stream for group in window(example).groups for one in group.rollouts} == {example.stream}
 
 
+def test_given_texts_are_learned_from_unless_their_episode_failed() -> None:
+    example = played().practice()
+    first = example.give(learned=5, context=3)
+    example.log.append(example.stream, [EpisodeFailed(error="SandboxError", message="gone")])
+    second = example.give(learned=5, context=3)
+    digest = window(example.finish()).digest
+    *_, group = window(example).groups
+    (text,) = group.rollouts
+    assert (group.phase, group.position, text.stream) == ("text", second.position, second.stream)
+    assert (len(text.ids), text.tokens, text.policy) == (8, 5, "")
+    assert first.stream not in {one.stream for group in window(example).groups for one in group.rollouts}
+    # The digest is of the texts as well.
+    other = played().practice()
+    other.give(learned=5, context=3)
+    assert window(other.finish()).digest != digest
+
+
+def test_a_text_whose_tokens_do_not_fit_it_is_an_error() -> None:
+    example = played()
+    fact = example.give().fact
+    example.log.append(example.stream, [fact.model_copy(update={"length": 3})])
+    with pytest.raises(TrainerError, match="gives a text whose tokens do not fit it"):
+        window(example.finish())
+
+
 def test_each_window_starts_where_the_last_one_ended() -> None:
     example = played().play().play()
     first = replay.next_finished_iteration(example.log, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +14,11 @@ from rich.table import Table
 
 from events.cli.app import holds_log, open_run
 from events.cli.output import AsJson, Printer, print_json
+from events.facts.certainty_facts import TextGiven
 from events.facts.digests import SHORT
 from events.facts.errors import BadInput
 from events.facts.log import Log
+from events.projections.lineage import consumed_texts
 from events.text.safe_text import markup
 from trainer.data.weight_lineage import (
     GenerationLineage,
@@ -86,6 +88,8 @@ def _show_weights(log: Log, run: str, digits: str, *, ancestors: bool, as_json: 
         source = f" of source {fact.source}" if fact.source else ""
         counts = f"{len(generations)} rollouts with {sum(len(generation.rewards) for generation in generations)} completions"
         printer.say(f"made of {fact.parent[:SHORT]} and positions {fact.after + 1}–{fact.until}{source}: {counts}")
+        if texts := len(_consumed_texts(log, update)):
+            printer.say(f"and of {texts} given text{'' if texts == 1 else 's'}, which nobody sampled")
         printer.show(_table(generations))
         printer.say(f"questions: {_names(generation.question for generation in generations)}")
         printer.say(f"goalposts: {_names(generation.goalpost for generation in generations)}")
@@ -93,13 +97,26 @@ def _show_weights(log: Log, run: str, digits: str, *, ancestors: bool, as_json: 
         printer.say(f"ancestors: {' ← '.join(parent[:SHORT] for parent in parents)} (their rollouts: --ancestors)")
 
 
-def _consumed(log: Log, update: PositionedUpdate) -> list[GenerationLineage]:
+@contextmanager
+def _log_of(log: Log, update: PositionedUpdate) -> Iterator[Log]:
+    """The log that an update learned from: its own, or the source that it names."""
     if update.fact.source == 0:
-        return consumed_generations(log, update.fact)
+        yield log
+        return
     from trainer.job.offline import source_paths
 
     with closing(open_run(str(source_paths(log)[update.fact.source - 1]))) as source:
+        yield source
+
+
+def _consumed(log: Log, update: PositionedUpdate) -> list[GenerationLineage]:
+    with _log_of(log, update) as source:
         return consumed_generations(source, update.fact)
+
+
+def _consumed_texts(log: Log, update: PositionedUpdate) -> list[TextGiven]:
+    with _log_of(log, update) as source:
+        return consumed_texts(source, update.fact)
 
 
 def _show_generation(log: Log, run: str, name: str, *, as_json: bool) -> None:

@@ -21,6 +21,7 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
+from events.facts.certainty_facts import TextGiven
 from events.facts.errors import TrainerError
 from events.facts.log import Event, Log, find_run_started
 from events.facts.rollouts import unpack_rollouts
@@ -35,24 +36,32 @@ from events.facts.types import (
     RunStarted,
 )
 from events.facts.values import Digest, Generation, Phase, Role, Seat, Task
-from events.projections.lineage import POLICY_ROLES, PolicyName, learnable_rewards
+from events.projections.lineage import POLICY_ROLES, PolicyName, learnable_events
 from events.pure.advantages import RewardGroup
 from graph.recipes.recipe import Recipe
 from trainer.data import recrediting
 
-_KINDS = ("iteration_started", "question_proposed", "attempts_made", "reward_given", "episode_failed", "iteration_finished")
+_KINDS = (
+    "iteration_started",
+    "question_proposed",
+    "attempts_made",
+    "reward_given",
+    "text_given",
+    "episode_failed",
+    "iteration_finished",
+)
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One completion with its reward; what the trainer reads of the log.
+    """One completion with its reward, or a given text; what the trainer reads of the log.
 
     Shapes below: P tokens of the prompt, T tokens of the completion.
     """
 
     stream: str
     version: int
-    """Version, in the stream, of the generation that the completion belongs to."""
+    """Version, in the stream, of the generation that the completion belongs to, or of the given text."""
     index: int
     """Index of the completion in its generation."""
     prompt_ids: NDArray[np.int32]
@@ -68,7 +77,7 @@ class Rollout:
     task: Seat | Task
     reward: float
     policy: Digest
-    """Weights that sampled it."""
+    """Weights that sampled it; empty for a given text."""
     temperature: float
     advantage: float = 0.0
     """How much better than expected, by the advantage estimator; set by `trainer.data.step_batches`."""
@@ -183,7 +192,7 @@ def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | 
     kinds = _KINDS if recredit is None else (*_KINDS, *recrediting.KINDS)
     events = list(takewhile(lambda event: event.position <= end.position, log.read(after=cursor.until, kinds=kinds)))
     recredited = {} if recredit is None else recrediting.recredited_rewards(events, recredit)
-    counted = {event.position for event in learnable_rewards(events)}
+    counted = {event.position for event in learnable_events(events)}
     generations: dict[tuple[str, int], Generation] = {}
     policies: dict[Role, Digest] | None = None
     groups: list[tuple[Event, RolloutGroup]] = []
@@ -204,6 +213,8 @@ def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | 
                     continue
                 fact = event.fact.model_copy(update={"rewards": recredited[key]}) if key in recredited else event.fact
                 groups.append((event, _group(log, event, fact, generations.get(key), policies)))
+            case TextGiven() as given if event.position in counted:
+                groups.append((event, _text_group(log, event, given)))
     if shares(find_run_started(log)) > 1:
         groups.sort(key=lambda pair: (pair[0].stream, pair[0].version))
     ordered = tuple(group for _, group in groups)
@@ -251,6 +262,18 @@ def _group(
         )
     )
     return RolloutGroup(fact.phase, fact.role, fact.task, fact.rewards, event.position, rollouts, prompt=generation.prompt)
+
+
+def _text_group(log: Log, event: Event, fact: TextGiven) -> RolloutGroup:
+    """A given text as a group of one; it has no reward."""
+    where = f"Position {event.position} ({event.stream})"
+    arrays = unpack_rollouts(log.get(fact.tokens))
+    if len(arrays.ids) != 1 or len(arrays.prompt) == 0 or int(arrays.sampled[0].sum()) != fact.length:
+        raise TrainerError(f"{where} gives a text whose tokens do not fit it; run verify.")
+    ids, logprobs, learned = arrays.ids[0], arrays.logprobs[0], arrays.sampled[0]
+    place = (event.stream, event.version, 0, arrays.prompt, ids, logprobs, learned)
+    rollout = Rollout(*place, "student", "text", "induction", 0.0, Digest(""), 1.0)
+    return RolloutGroup("text", "student", "induction", (0.0,), event.position, (rollout,), prompt=fact.prompt)
 
 
 def is_run_over(log: Log, after: int) -> bool:

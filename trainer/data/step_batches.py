@@ -46,7 +46,7 @@ class StepBatch:
         return sum(rollout.tokens for rollout in self.rollouts)
 
 
-PHASES: tuple[Phase, ...] = ("lemma", "lift", "open", "solve", "practice")
+PHASES: tuple[Phase, ...] = ("lemma", "lift", "open", "solve", "practice", "text")
 """The order in which the phases of an iteration are learned."""
 
 
@@ -66,14 +66,18 @@ def step_batches(
     if not recipe.plan.learns:
         return []
     taught = learn.teaches_every > 0 and iteration % learn.teaches_every == 0
-    advantages = ADVANTAGE_ESTIMATORS[advantage_estimator(recipe, learn)](groups)
+    rewarded = [group for group in groups if group.phase != "text"]
+    texts = [group for group in groups if group.phase == "text"]
+    advantages = ADVANTAGE_ESTIMATORS[advantage_estimator(recipe, learn)](rewarded)
     scale = {"teacher": learn.teacher_scale, "student": 1.0}
     phases: dict[Phase, list[list[Rollout]]] = {}
-    for group, row in zip(groups, advantages, strict=True):
+    for group, row in zip(rewarded, advantages, strict=True):
         if group.role in roles and (taught or group.role == "student"):
             pairs = zip(group.rollouts, row, strict=True)
             rollouts = [replace(rollout, advantage=advantage * scale[group.role]) for rollout, advantage in pairs]
             phases.setdefault(group.phase, []).append(rollouts)
+    if texts and "student" in roles:
+        phases["text"] = [list(group.rollouts) for group in texts]
     return [
         _step_batch(phase, part, learn)
         for phase in PHASES
@@ -106,7 +110,7 @@ def _step_batch(phase: Phase, groups: Sequence[Sequence[Rollout]], learn: LearnS
 
 
 def _has_signal(rollout: Rollout) -> bool:
-    return rollout.advantage != 0 and rollout.tokens > 0
+    return (rollout.advantage != 0 or rollout.phase == "text") and rollout.tokens > 0
 
 
 def _has_gradient(rollout: Rollout, learn: LearnSettings) -> bool:

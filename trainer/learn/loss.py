@@ -150,6 +150,8 @@ class PolicyLoss:
         if max(micro.ids.max(), micro.prompts.max()) >= size or min(micro.ids.min(), micro.prompts.min()) < 0:
             raise TrainerError(f"The log holds token ids beyond the model's {size}; these weights did not sample them.")
         self._inputs = self._tensors(micro, batch)
+        if batch.phase == "text":
+            return self._likelihood(micro, batch)
         trainer = self._trainer
         # TRL divides by the number of accumulated micro-batches; the average over the step batch needs its size instead.
         parts = 1.0 if self._learn.loss in _TOKEN_AVERAGED else batch.completions / len(micro.ids)
@@ -165,6 +167,22 @@ class PolicyLoss:
         # TRL would keep the metrics of every call until it logs, which it never does here.
         recorded.clear()
         return loss, {"clip_ratio/region_mean": 0.0, **metrics, **self._figures}
+
+    def _likelihood(self, micro: MicroBatch, batch: StepBatch) -> tuple[Tensor, dict[str, float]]:
+        """The negative log-likelihood of given texts, averaged over the step batch's tokens; no term of RL is added.
+
+        Supervised fine-tuning: the mean of -log p(token | prompt and tokens before it), the prompt excluded.
+        """
+        import torch
+
+        inputs = self._inputs
+        text = [torch.cat([inputs[f"prompt_{what}"], inputs[f"completion_{what}"]], 1) for what in ("ids", "mask")]
+        with torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._learn.precision == "bfloat16"):
+            model = self._after_prompts(self._head, micro)
+            logprobs, entropies = self._score(model, *text, micro.ids.shape[1], compute_entropy=True)[:2]
+        mask = inputs["tool_mask"]
+        loss = -(logprobs * mask).sum() / batch.tokens
+        return loss, {"entropy": float((entropies.detach() * mask).sum() / mask.sum())}
 
     def _tensors(self, micro: MicroBatch, batch: StepBatch) -> dict[str, Any]:
         """The inputs of TRL's loss: the last token of each prompt as [B, 1], completions as [B, T], advantages as [B]."""

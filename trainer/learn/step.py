@@ -207,7 +207,7 @@ def evaluate_loss(
             (share * weight).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         sums["loss"] += float(share.detach()) * weight
         sums["tokens"] += micro.tokens * weight
-        largest[MISMATCH_MAX] = max(largest[MISMATCH_MAX], metrics.pop(MISMATCH_MAX) * weight)
+        largest[MISMATCH_MAX] = max(largest[MISMATCH_MAX], metrics.pop(MISMATCH_MAX, 0.0) * weight)
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + value * micro.tokens * weight
         done += micro.tokens
@@ -217,4 +217,6 @@ def evaluate_loss(
     if not tokens:
         return {}
     means = step_metrics({name: value / tokens for name, value in sums.items()})
-    return {"loss": total, **means, **world.reduce(largest, "MAX")}
+    largest = world.reduce(largest, "MAX")
+    # Nobody sampled a given text, so that there is nothing to compare.
+    return {"loss": total, **means, **({} if batch.phase == "text" else largest)}

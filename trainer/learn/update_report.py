@@ -88,20 +88,20 @@ def update_fields(event: Event) -> dict[str, str | int | float]:
     fact = event.fact
     assert isinstance(fact, PolicyUpdated)
     steps = [step for step in fact.steps if step.samples]
-    tokens = sum(step.tokens for step in steps)
     fields: dict[str, str | int | float] = {
         "policy": fact.policy,
         "iteration": fact.iteration,
         "digest": fact.digest[:SHORT],
         "steps": len(steps),
         "samples": sum(step.samples for step in steps),
-        "tokens": tokens,
+        "tokens": sum(step.tokens for step in steps),
         "silent_groups": sum(step.silent_groups for step in fact.steps),
         "groups": sum(step.groups for step in fact.steps),
     }
     for name in ("loss", "grad_norm", "entropy", "clip_ratio/region_mean"):
-        if steps:
-            fields[name] = round(sum(step.metrics[name] * step.tokens for step in steps) / tokens, 4)
+        if having := [step for step in steps if name in step.metrics]:
+            mean = sum(step.metrics[name] * step.tokens for step in having) / sum(step.tokens for step in having)
+            fields[name] = round(mean, 4)
     fields["seconds"] = round(float(event.observed.get("seconds", 0.0)), 2)
     fields["tokens_per_second"] = round(float(event.observed.get("tokens_per_second", 0.0)))
     return fields

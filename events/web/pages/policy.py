@@ -12,6 +12,7 @@ from events.facts.log import ReadableLog
 from events.facts.types import EvaluationFinished, PolicyServed, PolicyUpdated, RewardGiven
 from events.facts.values import Digest, Phase, QuestionId, Role
 from events.projections.lineage import consumed as consumed_rewards
+from events.projections.lineage import consumed_texts
 from events.projections.run_summary import RunSummary
 from events.reports.run_overview import mean_reward
 from events.web.pages.policies import played_with
@@ -64,6 +65,7 @@ def page(request: PageRequest) -> Page:
         "sources": summary.started.sources if summary.started else (),
         "children": [child.digest for child in summary.updates if child.parent == digest],
         "consumed": consumed[:ROWS],
+        "texts": len(consumed_texts(run.log, update)) if update and update.source == 0 else 0,
         "more": consumed[ROWS - 1].position if len(consumed) > ROWS else None,
         "served": list(_served(run.log, digest, update)),
         "played": _ranges(played_with(summary, digest)),

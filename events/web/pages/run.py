@@ -14,7 +14,7 @@ from events.projections.run_summary import RunSummary
 from events.reports.run_overview import solved_goalposts
 from events.reports.shifts import sudden_shifts
 from events.reports.training_warnings import diagnose
-from events.text.phrases import SEAT_NOUNS, plural
+from events.text.phrases import SEAT_NOUNS, number, plural
 from events.web.pages.runs import latest_gap, planned
 from events.web.view.page import Page, PageRequest
 from events.web.view.settings import flat_settings
@@ -122,6 +122,11 @@ def headlines(summary: RunSummary) -> list[Headline]:
         first = min(evaluation.pass_at, default=None)
         if first is not None:
             rows.append(Headline(f"{name} pass@{first}", evaluation.pass_at[first], shares, "number"))
+    for fact in {calibration.name: calibration for calibration in summary.calibrations}.values():
+        rate = f"accuracy {number(fact.accuracy, 3)}, answer rate {number(fact.answer_rate, 3)}, ECE {number(fact.ece, 3)}"
+        rows.append(Headline(f"{fact.name} average precision", fact.ap_certainty, rate, "number"))
+    if texts := sum(figures.texts for figures in summary.iterations.values()):
+        rows.append(Headline("texts", texts, "given to learn"))
     rows += [Headline("lemmas", summary.lemmas, "accepted"), Headline("lifts", summary.lifts, "accepted")]
     if summary.open_questions:
         rows.append(Headline("open questions", summary.open_questions, "accepted"))
