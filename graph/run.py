@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from events.cli.app import run_app, typed_command
+from events.cli.app import locate_log, run_app, typed_command
 from events.facts.errors import BadInput
 from events.facts.log import first_event
 from events.facts.streams import RUN
 from events.facts.types import RunResumed
 from events.process import shutdown
 from events.process.console import RaisingConsole, detachable_console
+from events.process.startup import die_with_parent
 from events.stores import recordable_url
 from graph.estimate.memory import GPU_HELP
 from graph.estimate.plan import intended_gpu, plan
@@ -33,6 +34,8 @@ from graph.settings.listing import listing
 if TYPE_CHECKING:
     from events.facts.log import Log
     from events.process.activity import Activity
+    from graph.setup.player_launchers import PlayerRequest
+    from graph.setup.player_supervisor import PlayerLauncher
     from graph.setup.session import Session
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -47,6 +50,7 @@ at any moment, go on with `--resume`. It goes on when its terminal goes away.
 - `gasp run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists the first, `--all` every one)
 - `gasp run --dry-run my.toml` shows what would run, on which GPUs, for how long and for how much
 - `gasp run --resume run-001` goes on after a stop or a crash
+- `gasp run --set play.shares=8 --players 3` plays with three further processes of this machine
 - `gasp run --join run-001` plays shares of a run that another process plays (`--set play.shares=4`)
 - `gasp run --set goalposts=questions.jsonl` plays towards your own questions
 """
@@ -56,6 +60,10 @@ JOIN: Any = typer.Option(
 )
 WEIGHTS: Any = typer.Option(
     metavar="FOLDER|URL", help="With --join URL: the folder of the run, or the address of its coordinator's --serve-weights."
+)
+PLAYERS: Any = typer.Option(
+    metavar="N|ray://HOST:PORT[/N]",
+    help="Start so many players besides this one, here or on a Ray cluster (as many as shares), and replace those that die.",
 )
 SERVE_WEIGHTS: Any = typer.Option(
     metavar="HOST:PORT", help="Give weights to players without the run's folder, who need the token in GASP_WEIGHTS_TOKEN."
@@ -81,6 +89,7 @@ def main(
     join: Annotated[str | None, JOIN] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
     serve_weights: Annotated[str | None, SERVE_WEIGHTS] = None,
+    players: Annotated[str | None, PLAYERS] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print what would run, on what and at what cost, and the resolved settings as TOML."),
@@ -90,15 +99,18 @@ def main(
     settings: Annotated[bool, typer.Option("--settings", help="List the settings that people change first, and stop.")] = False,
     all_settings: Annotated[bool, typer.Option("--all", help="With --settings: list every setting.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One line an iteration instead of a live display.")] = False,
+    parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process, which started us, ends.")] = None,
 ) -> None:
     """Parse, then play."""
+    if parent is not None and not die_with_parent(parent):
+        return
     if settings or all_settings:
         RaisingConsole().print(*listing(everything=all_settings), sep="\n")
         return
     console = detachable_console()
     plain = plain or not console.is_terminal or console.is_dumb_terminal
     if join is not None or weights is not None:
-        _refuse_with_join(join, config_file, overrides, name, log, resume, dry_run, serve_weights)
+        _refuse_with_join(join, config_file, overrides, name, log, resume, dry_run, serve_weights, players)
         join_and_play(join or "", runs, weights, console, plain=plain)
         return
     if resume is not None and (config_file or overrides or name or log):
@@ -118,13 +130,16 @@ def main(
         return
     if gpu or price is not None:
         raise BadInput("--gpu and --price are for estimates; add --dry-run.")
+    from graph.setup.player_launchers import parse_players
+
+    request = None if players is None else parse_players(players)
     folder = _folder(runs, name, resume)
     url = None if log is None else recordable_url(log, folder.name)
-    with _serving(folder, serve_weights):
-        play(folder, config, url, console, plain=plain)
+    with _serving(folder, serve_weights) as address:
+        play(folder, config, url, console, plain=plain, players=request, weights=address)
 
 
-def _serving(folder: Path, address: str | None) -> AbstractContextManager[object]:
+def _serving(folder: Path, address: str | None) -> AbstractContextManager[str | None]:
     """Serves the weights of a run while it is played, if there is an address."""
     if address is None:
         return nullcontext()
@@ -166,25 +181,40 @@ def _check_name(name: str) -> None:
         )
 
 
-def play(folder: Path, config: Config | None, url: str | None, console: RaisingConsole, *, plain: bool) -> None:
-    """Play a new run, or resume one when there is no config; a GaspError keeps what was played."""
+def play(
+    folder: Path,
+    config: Config | None,
+    url: str | None,
+    console: RaisingConsole,
+    *,
+    plain: bool,
+    players: PlayerRequest | None = None,
+    weights: str | None = None,
+) -> None:
+    """Play a new run, or resume one when there is no config; a GaspError keeps what was played.
+
+    Players that are not in this machine fetch weights from the URL `weights`, unless there is none.
+    """
     from events.cli.output import show_activity
     from events.text import logging
     from graph.display import final_report
     from graph.setup.assemble import read_inputs
     from graph.setup.folder import create_run, reopen_run, run_lock
     from graph.setup.model_source import PolicyWeights, check_servers
+    from graph.setup.player_launchers import make_launcher
     from graph.setup.session import open_session
 
     _prepare_process()
     fresh = config is not None
     with show_activity(console=console) as activity, activity.task(f"preparing {folder}"):
         if config is None:
-            log, config, inputs = reopen_run(folder)
+            reopened, config, inputs = reopen_run(folder)
         else:
-            inputs = read_inputs(config)
+            reopened, inputs = None, read_inputs(config)
             check_servers(config, PolicyWeights(inputs.model, inputs.digest))
-            log = create_run(folder, config, inputs, url)
+        where = url or locate_log(str(folder), new=True)
+        launcher = None if players is None else make_launcher(players, folder, config, where, weights)
+        log = create_run(folder, config, inputs, url) if reopened is None else reopened
     with closing(log), run_lock(folder), open_session(folder, config, log, inputs) as session:
         finished = first_event(log, RUN, "run_finished") is not None
         if not fresh and not finished:
@@ -196,7 +226,7 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
         try:
             if not finished:
                 with logging.log_lifetime("run", position=log.head().position):
-                    shutdown.run(_play_run(session, console, plain=plain))
+                    shutdown.run(_play_run(session, console, plain=plain, launcher=launcher))
         except BaseException:
             again = f"{typed_command('graph.run')} --resume {shlex.quote(str(folder))}"
             console.print(f"The run is kept; go on with: {escape(again)}", style="dim", soft_wrap=True, highlight=False)
@@ -235,7 +265,7 @@ def join_and_play(where: str, runs: Path, weights: str | None, console: RaisingC
     console.print(f"The run is finished; this was the player {session.player}.", style="dim", soft_wrap=True, highlight=False)
 
 
-async def _play_run(session: Session, console: RaisingConsole, *, plain: bool) -> None:
+async def _play_run(session: Session, console: RaisingConsole, *, plain: bool, launcher: PlayerLauncher | None = None) -> None:
     """Play, and close everything at the end, however it ends."""
     from events.cli.output import show_activity
     from events.process.activity import Activity
@@ -245,6 +275,7 @@ async def _play_run(session: Session, console: RaisingConsole, *, plain: bool) -
     from graph.play.trainer_process import TrainerProcess
     from graph.setup.assemble import assemble_play, last_served_weights, make_runner, record_goalposts
     from graph.setup.model_source import open_models
+    from graph.setup.player_supervisor import PlayerSupervisor
 
     folder, config, log, inputs = session.folder, session.config, session.log, session.inputs
     activity = Activity()
@@ -256,8 +287,10 @@ async def _play_run(session: Session, console: RaisingConsole, *, plain: bool) -
             await asyncio.to_thread(lambda: runner.provenance)
         if not session.joined:
             record_goalposts(log, inputs.goalposts)
-            # The trainer loads at the same time as the models.
+            # The trainer loads at the same time as the models, and so do players.
             trainer.start()
+            if launcher is not None:
+                tasks.append(asyncio.create_task(PlayerSupervisor(launcher, activity).run()))
         async with open_models(config, last_served_weights(folder, config, log), folder, activity) as models:
             play = assemble_play(
                 folder,
@@ -273,20 +306,22 @@ async def _play_run(session: Session, console: RaisingConsole, *, plain: bool) -
             play.fetch = session.fetch
             await (Player(play).run() if session.joined else play.run())
 
-    logging_progress = asyncio.create_task(log_progress(activity))
-    displaying = asyncio.create_task(_display(log, console, config, activity, plain=plain))
     playing = asyncio.create_task(play())
+    tasks = [playing, asyncio.create_task(log_progress(activity))]
+    tasks.append(asyncio.create_task(_display(log, console, config, activity, plain=plain)))
     try:
         await asyncio.wait({playing})
         await asyncio.sleep(2 * REFRESH_S if plain else 0)
     finally:
-        for task in (playing, displaying, logging_progress):
+        for task in tasks:
             if not task.done():
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
         with show_activity(console=console) as stopping, stopping.task("stopping the trainer and the sandbox"):
             await asyncio.to_thread(trainer.stop)
+            if launcher is not None:
+                await launcher.stop()
             await runner.close()
     if not playing.cancelled():
         playing.result()

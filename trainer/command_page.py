@@ -34,7 +34,11 @@ def _rows(command: Any, call: str, summary: str) -> Iterator[str]:
         return
     context = command.make_context(call, [], resilient_parsing=True)
     arguments = [_plain(piece) for piece in command.collect_usage_pieces(context) if piece != "[OPTIONS]"]
-    options = [f"`{param.opts[0]}`" for param in command.params if param.opts[0].startswith("-")]
+    options = [
+        f"`{param.opts[0]}`"
+        for param in command.params
+        if param.opts[0].startswith("-") and not getattr(param, "hidden", False)
+    ]
     cells = (f"`{' '.join([call, *arguments])}`", " ".join(summary.split()), " ".join(options))
     yield "".join(f"| {cell} " for cell in cells) + "|"
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeVar
@@ -139,30 +139,39 @@ class TrainerProcess:
 
     def stop(self) -> None:
         """End the processes. An update that is not committed yet is computed again by the next trainer."""
-        running = [process for process in self._processes if process.poll() is None]
-        for process in running:
-            process.terminate()
-        deadline = time.monotonic() + GRACE_S
-        for process in running:
-            try:
-                process.wait(timeout=max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end_processes(self._processes, GRACE_S)
 
     def _last_words(self) -> str:
-        """How it ended: its last line of output, and the signal that killed it if one did."""
-        lines = []
-        if self._output.exists():
-            with self._output.open("rb") as output:
-                output.seek(self._output_start)
-                lines = [line.strip() for line in output.read().decode(errors="replace").split("\n") if line.strip()]
-        killed = next((-code for process in self._processes if (code := process.poll()) is not None and code < 0), None)
-        if killed is None:
-            return f"{lines[-1][:300] if lines else 'it said nothing'} (see {self._output})"
-        why = ", as the kernel does for want of memory" * (killed == signal.SIGKILL)
-        last = f"; before that it said: {lines[-1][:300]} (see {self._output})" if lines else ""
-        return f"it was killed by signal {killed} ({signal.strsignal(killed)}){why}{last}"
+        codes = [code for process in self._processes if (code := process.poll()) is not None]
+        return last_words(self._output, self._output_start, min(codes, default=0))
+
+
+def end_processes(processes: Sequence[subprocess.Popen[bytes]], grace_s: float) -> None:
+    """Ask processes to end (SIGTERM), and kill those that have not after so many seconds."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.terminate()
+    deadline = time.monotonic() + grace_s
+    for process in running:
+        try:
+            process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def last_words(file: Path, start: int, code: int) -> str:
+    """How a process with this return code ended: its last line in a file, from a byte on, and the signal if one killed it."""
+    lines = []
+    if file.exists():
+        with file.open("rb") as output:
+            output.seek(start)
+            lines = [line.strip() for line in output.read().decode(errors="replace").split("\n") if line.strip()]
+    if code >= 0:
+        return f"{lines[-1][:300] if lines else 'it said nothing'} (see {file})"
+    why = ", as the kernel does for want of memory" * (-code == signal.SIGKILL)
+    last = f"; before that it said: {lines[-1][:300]} (see {file})" if lines else ""
+    return f"it was killed by signal {-code} ({signal.strsignal(-code)}){why}{last}"
 
 
 def seconds_silent(folder: Path) -> float | None:

@@ -163,10 +163,7 @@ def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
         )
     if cpu:
         return [[]] * serving.replicas
-    named = serving.devices or os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    visible = [device.strip() for device in named.split(",")] if named else _visible_gpus()
-    if not all(re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", device) for device in visible) or len(set(visible)) < len(visible):
-        raise BadInput(f"{named!r} does not name GPUs; give different numbers with commas between, such as 0,1.")
+    visible = visible_gpus(serving.devices)
     each = serving.tensor_parallel
     if len(visible) < serving.replicas * each:
         raise BadInput(
@@ -185,7 +182,16 @@ def check_config(serving: ServingConfig) -> None:
         raise BadInput(f"There is no model in {serving.weights}; give a folder in Hugging Face format.")
 
 
-def _visible_gpus() -> list[str]:
+def visible_gpus(devices: str = "") -> list[str]:
+    """The GPUs that `devices` names, else those that are visible to this process; BadInput for what names none."""
+    named = devices or os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    visible = [device.strip() for device in named.split(",")] if named else _gpus_of_machine()
+    if not all(re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", device) for device in visible) or len(set(visible)) < len(visible):
+        raise BadInput(f"{named!r} does not name GPUs; give different numbers with commas between, such as 0,1.")
+    return visible
+
+
+def _gpus_of_machine() -> list[str]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []

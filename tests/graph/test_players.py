@@ -7,6 +7,9 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 from rich.console import Console
 from starlette.testclient import TestClient
 
+from events.cli.app import open_run
 from events.facts.errors import BadInput
 from events.facts.types import EpisodeFinished, PolicyServed, PolicyUpdated
 from events.projections.run_summary import RunSummary, fold
@@ -24,7 +28,9 @@ from events.web.app import make_app
 from events.web.view.viewer import Viewer
 from graph.display import _players
 from graph.setup import join
-from tests.support.processes import finish, start_command, start_run, wait_until
+from roles.serving.processes import descendants
+from tests.support.postgres_server import free_port
+from tests.support.processes import all_end, finish, running, start_command, start_run, wait_until
 from tests.support.viewer_client import wait_until_indexed
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -54,6 +60,9 @@ def test_the_weights_are_those_of_one_player_whatever_happens_to_the_players(alo
     killed, stopped, patient = (start_run(runs, "--join", "many") for _ in range(3))
     wait_until(lambda: sum("player_ready" in path.read_text() for path in folder.glob("players/*.log")) == 3)
     os.kill(coordinator.pid, signal.SIGCONT)
+    wait_until(lambda: count(folder, "iteration_started"), coordinator, pause_s=0.01)
+    # So that the coordinator surely dies between the barrier and the update.
+    os.kill(running(coordinator.pid, "trainer.run")[0], signal.SIGSTOP)
     wait_until(lambda: appended(folder, killed.pid) and appended(folder, stopped.pid), coordinator, pause_s=0.02)
     killed.kill()
     os.kill(stopped.pid, signal.SIGSTOP)
@@ -62,12 +71,77 @@ def test_the_weights_are_those_of_one_player_whatever_happens_to_the_players(alo
     os.kill(stopped.pid, signal.SIGCONT)
     coordinator.communicate()
     killed.communicate()
+    assert count(folder, "policy_updated") == 0
     finish(start_run(runs, "--resume", "many"))
     for player in (stopped, patient):
         assert "The run is finished" in finish(player)
     assert record(folder) == record(alone)
     assert count(folder, "run_resumed") == 1
     is_shown(folder)
+
+
+def test_a_run_replaces_a_player_that_dies_and_ends_its_players_with_itself(alone):
+    runs, folder = alone.parent, alone.parent / "launched"
+    coordinator = start_run(runs, "--name", "launched", "--players", "2", settings=SETTINGS)
+    wait_until(lambda: running(coordinator.pid, "trainer.run"), coordinator)
+    (trainer,) = running(coordinator.pid, "trainer.run")
+    # It cannot learn meanwhile, so that the run goes on until it is stopped.
+    os.kill(trainer, signal.SIGSTOP)
+    wait_until(lambda: len(running(coordinator.pid, "graph.run")) == 2, coordinator)
+    first, second = running(coordinator.pid, "graph.run")
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: len({second, *running(coordinator.pid, "graph.run")} - {first}) == 2, coordinator)
+    wait_until(lambda: sum("player_ready" in path.read_text() for path in folder.glob("players/*.log")) == 2, coordinator)
+    started = running(coordinator.pid, "graph.run")
+    assert len(started) == 2
+    os.kill(trainer, signal.SIGCONT)
+    coordinator.send_signal(signal.SIGINT)
+    out, err = coordinator.communicate()
+    assert (coordinator.returncode, err) == (130, "")
+    assert re.search(r"warning: Player \d on this machine ended and is replaced in 1 s: it was killed by signal 9", out)
+    assert all_end(started)
+    finish(start_run(runs, "--resume", "launched", "--players", "2"))
+    assert record(folder) == record(alone)
+
+
+@pytest.fixture
+def ray_cluster(temporary) -> Iterator[tuple[str, int]]:
+    """Address of a Ray cluster of this machine, and the process that runs it."""
+    pytest.importorskip("ray", reason="Ray is not installed; `pip install 'gasp[ray]'` has 240 MB")
+    ports = [free_port() for _ in range(2)]
+    options = [f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", f"--temp-dir={temporary}", "--num-cpus=3"]
+    options += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats", "--block"]
+    with (temporary / "out").open("w") as output:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", *options]
+        cluster = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: "Ray runtime started" in (temporary / "out").read_text(), cluster)
+        yield f"ray://127.0.0.1:{ports[1]}", cluster.pid
+    finally:
+        below = descendants(cluster.pid)
+        cluster.terminate()
+        cluster.wait()
+        assert all_end(below)
+
+
+@pytest.mark.endurance
+def test_a_ray_cluster_places_players_and_replaces_one_that_is_killed(alone, ray_cluster, postgres):
+    runs, folder = alone.parent, alone.parent / "ray"
+    address, cluster = ray_cluster
+    options = ["--name", "ray", "--log", postgres, "--players", f"{address}/2"]
+    # In a process of its own from the start: Ray has threads, which do not survive a fork.
+    coordinator = start_run(runs, *options, settings=SETTINGS, fresh=True)
+    wait_until(lambda: running(coordinator.pid, "trainer.run"), coordinator)
+    (trainer,) = running(coordinator.pid, "trainer.run")
+    os.kill(trainer, signal.SIGSTOP)
+    wait_until(lambda: len(running(cluster, "graph.run")) == 2, coordinator)
+    first, second = running(cluster, "graph.run")
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: len({second, *running(cluster, "graph.run")} - {first}) == 2, coordinator)
+    os.kill(trainer, signal.SIGCONT)
+    assert re.search(rf"warning: Player \d on {address} ended and is replaced", finish(coordinator))
+    assert record(folder) == record(alone)
+    assert all_end(running(cluster, "graph.run"))
 
 
 def is_shown(folder: Path) -> None:
@@ -90,7 +164,7 @@ def is_shown(folder: Path) -> None:
 
 
 def events(folder: Path) -> list:
-    with closing(open_log(folder / "log.sqlite")) as log:
+    with closing(open_run(str(folder))) as log:
         assert log.verify() is None
         return list(log.read())
 
