@@ -34,7 +34,6 @@ from graph.settings.listing import listing
 if TYPE_CHECKING:
     from events.facts.log import Log
     from events.process.activity import Activity
-    from graph.setup.player_launchers import PlayerRequest
     from graph.setup.player_supervisor import PlayerLauncher
     from graph.setup.session import Session
 
@@ -113,13 +112,7 @@ def main(
         _refuse_with_join(join, config_file, overrides, name, log, resume, dry_run, serve_weights, players)
         join_and_play(join or "", runs, weights, console, plain=plain)
         return
-    if resume is not None and (config_file or overrides or name or log):
-        raise BadInput(
-            "--resume goes on with the settings and the log that the run was started with; "
-            "leave out CONFIG, --set, --name and --log."
-        )
-    if name is not None:
-        _check_name(name)
+    _refuse_with_resume(resume, config_file, overrides, name, log)
     config = None if resume is not None else configure(config_file, overrides or [])
     if dry_run:
         if config is None:
@@ -130,13 +123,10 @@ def main(
         return
     if gpu or price is not None:
         raise BadInput("--gpu and --price are for estimates; add --dry-run.")
-    from graph.setup.player_launchers import parse_players
-
-    request = None if players is None else parse_players(players)
     folder = _folder(runs, name, resume)
     url = None if log is None else recordable_url(log, folder.name)
     with _serving(folder, serve_weights) as address:
-        play(folder, config, url, console, plain=plain, players=request, weights=address)
+        play(folder, config, url, console, plain=plain, players=players, weights=address)
 
 
 def _serving(folder: Path, address: str | None) -> AbstractContextManager[str | None]:
@@ -146,6 +136,14 @@ def _serving(folder: Path, address: str | None) -> AbstractContextManager[str | 
     from graph.setup.weights_transfer import serve_weights
 
     return serve_weights(folder / "weights", address)
+
+
+def _refuse_with_resume(resume: str | None, *others: object) -> None:
+    if resume is not None and any(others):
+        raise BadInput(
+            "--resume goes on with the settings and the log that the run was started with; "
+            "leave out CONFIG, --set, --name and --log."
+        )
 
 
 def _refuse_with_join(join: str | None, *others: object) -> None:
@@ -188,12 +186,12 @@ def play(
     console: RaisingConsole,
     *,
     plain: bool,
-    players: PlayerRequest | None = None,
+    players: str | None = None,
     weights: str | None = None,
 ) -> None:
     """Play a new run, or resume one when there is no config; a GaspError keeps what was played.
 
-    Players that are not in this machine fetch weights from the URL `weights`, unless there is none.
+    `players` is as in the option; those on other machines fetch weights from the URL `weights`, unless there is none.
     """
     from events.cli.output import show_activity
     from events.text import logging
@@ -201,9 +199,10 @@ def play(
     from graph.setup.assemble import read_inputs
     from graph.setup.folder import create_run, reopen_run, run_lock
     from graph.setup.model_source import PolicyWeights, check_servers
-    from graph.setup.player_launchers import make_launcher
+    from graph.setup.player_launchers import make_launcher, parse_players
     from graph.setup.session import open_session
 
+    request = None if players is None else parse_players(players)
     _prepare_process()
     fresh = config is not None
     with show_activity(console=console) as activity, activity.task(f"preparing {folder}"):
@@ -213,7 +212,7 @@ def play(
             reopened, inputs = None, read_inputs(config)
             check_servers(config, PolicyWeights(inputs.model, inputs.digest))
         where = url or locate_log(str(folder), new=True)
-        launcher = None if players is None else make_launcher(players, folder, config, where, weights)
+        launcher = None if request is None else make_launcher(request, folder, config, where, weights)
         log = create_run(folder, config, inputs, url) if reopened is None else reopened
     with closing(log), run_lock(folder), open_session(folder, config, log, inputs) as session:
         finished = first_event(log, RUN, "run_finished") is not None

@@ -54,6 +54,10 @@ def main(
     tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs of one server.")] = 1,
     devices: Annotated[str, typer.Option(metavar="0,1,..", help="GPUs, assigned in turn; by default all visible ones.")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the first server, the others follow; 0: free ones.")] = 0,
+    host: Annotated[
+        Literal["127.0.0.1", "0.0.0.0"],  # noqa: S104  # on request, and with a key
+        typer.Option(help="Where they listen; 0.0.0.0: to other machines, too, who need the key in VLLM_API_KEY."),
+    ] = "127.0.0.1",
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of weights and computation.")] = "float32",
     gpu_memory: Annotated[float, typer.Option(min=0.01, max=1, help="Share of a GPU's memory.")] = 0.9,
     kv_cache_gib: Annotated[float, typer.Option(min=0.01, help="GiB of key-value cache, on a CPU.")] = 1.0,
@@ -86,8 +90,9 @@ def main(
         rank=lora_rank,
         sleep=sleep,
         start_s=start_s,
+        host=host,
         port=port,
-        key=_key_from_environment(),
+        key=_key_from_environment(host),
     )
     with suppress(asyncio.CancelledError):
         shutdown.run(_serve(serving))
@@ -101,8 +106,12 @@ def _default_threads(model: str, replicas: int) -> int:
     return 1 if model == "pocket" else max(1, len(os.sched_getaffinity(0)) // replicas)
 
 
-def _key_from_environment() -> str:
+def _key_from_environment(host: str) -> str:
     key = os.environ.get(_KEY_VARIABLE, "")
+    if host != "127.0.0.1" and len(key) < 16:
+        raise BadInput(
+            f"Other machines need the servers' key; set {_KEY_VARIABLE} to the same 16 characters or more everywhere."
+        )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise BadInput(
             f"The key in {_KEY_VARIABLE} cannot be sent in a header; use letters and digits, or unset it for a new one."

@@ -64,6 +64,8 @@ class ServingConfig:
     """For requests without a seed."""
     start_s: float = 900.0
     """A starting server that neither logs nor computes for so many seconds is given up."""
+    host: str = HOST
+    """The address that servers listen at; they are reached from this machine in any case."""
     port: int = 0
     """Of the first server, the others follow; 0: free ports."""
     key: str = field(default="", repr=False)
@@ -85,7 +87,7 @@ def server_command(serving: ServingConfig, port: int, *, cpu: bool) -> list[str]
     options = {
         "model": serving.weights.resolve(),
         "served-model-name": serving.name,
-        "host": HOST,
+        "host": serving.host,
         "port": port,
         "dtype": serving.dtype,
         "seed": serving.seed,

@@ -17,6 +17,7 @@ import pytest
 from events.facts.errors import BadInput, ModelError
 from events.facts.weights import ADAPTER_CONFIG_FILE
 from roles.pocket import WEIGHTS
+from roles.serve import main as serve_by_hand
 from roles.serving.api_key_guard import ApiKeyGuard
 from roles.serving.command import (
     ServingConfig,
@@ -186,6 +187,13 @@ def test_settings_become_flags(serving):
     assert environment["OMP_NUM_THREADS"] == "3"
     assert environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
     assert {"--gpu-memory-utilization", "--max-model-len", "--enable-lora", "--enable-sleep-mode"}.isdisjoint(cpu)
+
+
+def test_other_machines_reach_servers_on_request_and_with_a_key_that_cannot_be_guessed(serving, tmp_path, monkeypatch):
+    assert flags(server_command(replace(serving, host="0.0.0.0"), 8000, cpu=True))["--host"] == "0.0.0.0"
+    monkeypatch.setenv("VLLM_API_KEY", "short")
+    with pytest.raises(BadInput, match=r"set VLLM_API_KEY to the same 16 characters or more everywhere"):
+        serve_by_hand("pocket", host="0.0.0.0", logs=tmp_path)
 
 
 def test_a_server_listens_on_this_machine_only_and_learns_its_key_from_the_environment(serving, tmp_path):
