@@ -61,10 +61,10 @@ def test_a_section_is_added_where_there_is_none(tmp_path: Path) -> None:
 
 def test_everybody_takes_turns_and_ratios_are_taken_within_a_round() -> None:
     order = []
-    found = interleaved({name: lambda name=name: order.append(name) or float(len(order)) for name in "ab"}, 3)
+    rounds = interleaved({name: lambda name=name: order.append(name) or float(len(order)) for name in "ab"}, 3)
     assert "".join(order) == "abbaab"
-    assert found == {"a": Rates((1.0, 4.0, 5.0)), "b": Rates((2.0, 3.0, 6.0))}
-    assert found["b"].over(found["a"]).rounds == (2.0, 0.75, 1.2)
+    assert rounds == {"a": Rates((1.0, 4.0, 5.0)), "b": Rates((2.0, 3.0, 6.0))}
+    assert rounds["b"].over(rounds["a"]).rounds == (2.0, 0.75, 1.2)
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,10 @@ def test_it_is_sound_and_follows_from_its_seed(log: Log) -> None:
 
 
 def test_every_table_can_be_read_off_it(log: Log) -> None:
-    found = {name: list(table.rows(log, "run", log.head().position)) for name, table in TABLES.items()}
-    assert all(found.values())
-    assert {row.origin for row in found["questions"]} == {"goalpost", "practice", "lemma", "lift"}
-    assert {row.task for row in found["attempts"]} >= {"induction", "deduction", "abduction", "easy", "hard"}
+    rows = {name: list(table.rows(log, "run", log.head().position)) for name, table in TABLES.items()}
+    assert all(rows.values())
+    assert {row.origin for row in rows["questions"]} == {"goalpost", "practice", "lemma", "lift"}
+    assert {row.task for row in rows["attempts"]} >= {"induction", "deduction", "abduction", "easy", "hard"}
 
 
 def test_answers_are_as_many_as_is_said_and_what_passed_is_a_program(log: Log) -> None:

@@ -12,7 +12,7 @@ def test_it_lists_quantiles_and_the_pairs_around_a_threshold(tmp_path, capsys) -
     file = tmp_path / "questions.jsonl"
     questions = [("add one", "def f(x):\n    return x + 1"), ("count vowels", "def f(s):\n    return 3"), ("add one", None)]
     questions.append(questions[1])
-    file.write_text("\n".join(json.dumps({"statement": said, "program": program}) for said, program in questions))
+    file.write_text("\n".join(json.dumps({"statement": statement, "program": program}) for statement, program in questions))
     main(str(file), ["ngrams"], around=1.0, pairs=1)
     printed = capsys.readouterr().out
     assert printed.startswith("4 proposals;")

@@ -18,8 +18,8 @@ from trainer.data.micro_batches import micro_batches_of
 def test_completions_are_as_long_as_the_case_says() -> None:
     batch = step_batch_of(recorded_schedule(LengthCase("short", (3, 5), 4, 0.5, 6), Setting(groups=3)))
     assert batch.completions == 24
-    assert {len(one.prompt_ids) for one in batch.rollouts} <= {3, 4, 5}
-    assert max(len(one.ids) for one in batch.rollouts) == 6
+    assert {len(rollout.prompt_ids) for rollout in batch.rollouts} <= {3, 4, 5}
+    assert max(len(rollout.ids) for rollout in batch.rollouts) == 6
     assert sum(batch.tokens for batch in micro_batches_of(batch.rollouts, 512)) == batch.tokens
 
 

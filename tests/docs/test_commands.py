@@ -87,7 +87,7 @@ def test_every_example_is_a_command_with_its_options(page):
 def test_examples_that_only_read_run(page, placeholders, monkeypatch, capsys):
     (Path.cwd() / "configs").symlink_to(ROOT / "configs")
     for words in filter(only_reads, examples(ROOT / page)):
-        real = [re.sub("|".join(placeholders), lambda found: placeholders[found[0]], word) for word in words]
+        real = [re.sub("|".join(placeholders), lambda match: placeholders[match[0]], word) for word in words]
         assert run(real, monkeypatch) == 0, words
         assert any(capsys.readouterr()), words
 

@@ -37,9 +37,9 @@ def test_what_was_done_before_is_no_pace() -> None:
 def test_those_who_do_the_same_at_once_are_counted_together_and_what_is_over_is_not_told() -> None:
     activity = Activity()
     assert str(activity) == ""
-    with activity.task("episodes", 2), activity.task("sampling", 10) as one:
+    with activity.task("episodes", 2), activity.task("sampling", 10) as task:
         with activity.task("sampling", 30) as other:
-            one.add(10)
+            task.add(10)
             other.add(10)
             assert "episodes: 0 of 2" in str(activity)
             assert "; sampling: 20 of 40" in str(activity)

@@ -99,8 +99,8 @@ def test_an_indented_block_loses_its_own_indentation_only() -> None:
     ],
 )  # fmt: skip
 def test_a_fence_closes_unless_it_is_indented_by_more_than_three_columns(margin: str, indent: str, closes: bool) -> None:
-    found = parse_program(f"{margin}```python\n{margin}x = 1\n{margin}{indent}```\n{margin}y = 2\n{margin}```")
-    assert found == ("x = 1" if closes else f"x = 1\n{indent}```\ny = 2")
+    parsed = parse_program(f"{margin}```python\n{margin}x = 1\n{margin}{indent}```\n{margin}y = 2\n{margin}```")
+    assert parsed == ("x = 1" if closes else f"x = 1\n{indent}```\ny = 2")
 
 
 def test_a_fence_in_a_docstring_is_text() -> None:
@@ -139,8 +139,8 @@ def test_without_an_answer_part_any_block_counts() -> None:
 def test_what_was_fenced_is_read_back(fence: str, closed: bool, lines: list[str]) -> None:
     assume(not any(line.lstrip().startswith(("```", "~~~")) for line in lines) and any(line.strip() for line in lines))
     program = "\n".join(lines)
-    found = parse_program(f"{fence}python\n{program}\n" + (fence if closed else ""))
-    assert found == (program if closed else Malformed("the python block is not closed"))
+    parsed = parse_program(f"{fence}python\n{program}\n" + (fence if closed else ""))
+    assert parsed == (program if closed else Malformed("the python block is not closed"))
 
 
 @pytest.mark.parametrize(
@@ -188,29 +188,29 @@ def test_anything_else_is_no_output(text: str) -> None:
 @given(plain)
 def test_whatever_a_program_may_return_can_be_answered_and_judged(value: object) -> None:
     text = literal.write(value, 1 << 16)
-    found = parse_output(f"So:\n```output\n{text}  # as asked\n```")
-    assert isinstance(found, str)
-    assert outputs_match(text, found)
+    parsed = parse_output(f"So:\n```output\n{text}  # as asked\n```")
+    assert isinstance(parsed, str)
+    assert outputs_match(text, parsed)
     assert parse_input(f"```input\n{text}, {text}\n```") == f"{text}, {text}"
 
 
 @given(st.text(alphabet="()[]{}'\"\\\\,:+-01.ejxbnaif setrozNoTu\n#") | LINES)
 def test_what_parses_is_what_can_be_read(text: str) -> None:
-    found = parse_output(f"~~~~~output\n{text}\n~~~~~")
-    assert isinstance(found, Malformed) or outputs_match(found, found)
+    parsed = parse_output(f"~~~~~output\n{text}\n~~~~~")
+    assert isinstance(parsed, Malformed) or outputs_match(parsed, parsed)
     try:
         literal.read(text)
     except literal.NotLiteral:
-        assert isinstance(found, Malformed)
+        assert isinstance(parsed, Malformed)
     else:
-        assert isinstance(found, str)
+        assert isinstance(parsed, str)
 
 
 def test_comments_are_no_part_of_an_answer() -> None:
     assert parse_output("```output\n[1, '#']  # note\n```") == "[1, '#']"
-    found = parse_proposal(proposal(inputs="# small ones\n1 # one\n2\n3\n'#', 4\n5"))
-    assert isinstance(found, Proposal)
-    assert found.inputs == ("1", "2", "3", "'#', 4", "5")
+    parsed = parse_proposal(proposal(inputs="# small ones\n1 # one\n2\n3\n'#', 4\n5"))
+    assert isinstance(parsed, Proposal)
+    assert parsed.inputs == ("1", "2", "3", "'#', 4", "5")
 
 
 @pytest.mark.parametrize("text", ["1", "'a', 3", "[1], [2]"])
@@ -263,6 +263,6 @@ def test_a_proposal_without_a_message_is_malformed() -> None:
 
 
 def test_reasons_do_not_repeat_the_models_text() -> None:
-    found = parse_output("```output\n\x1b[31mred\n```")
-    assert isinstance(found, Malformed)
-    assert "\x1b" not in found.reason
+    parsed = parse_output("```output\n\x1b[31mred\n```")
+    assert isinstance(parsed, Malformed)
+    assert "\x1b" not in parsed.reason

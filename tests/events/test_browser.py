@@ -98,10 +98,10 @@ def test_every_page_is_reached_and_nothing_fails_complains_or_leaves(
 def test_what_a_model_wrote_stays_text_in_a_real_browser(visited_pages: list[VisitedPage], monitor: BrowserMonitor) -> None:
     assert not [seen.address for seen in visited_pages if seen.pwned]
     assert not [problem for problem in monitor.problems if problem.startswith("dialog")]
-    said = [seen for seen in visited_pages if "alert(" in seen.text]
-    kinds = {seen.kind.rpartition("/runs/{run}")[2].split("/")[1] for seen in said if seen.kind.count("/") > 2}
+    pages = [seen for seen in visited_pages if "alert(" in seen.text]
+    kinds = {seen.kind.rpartition("/runs/{run}")[2].split("/")[1] for seen in pages if seen.kind.count("/") > 2}
     assert {"goalposts", "questions", "answers", "attempts"} <= kinds
-    assert any(HOSTILE_HTML in seen.text for seen in said)
+    assert any(HOSTILE_HTML in seen.text for seen in pages)
     assert any("<img src=x onerror=alert(5)>" in seen.text for seen in visited_pages if seen.kind == "/")
     assert not [seen.address for seen in visited_pages if set(seen.text) & set("\x1b\u202e\u2066")]
 

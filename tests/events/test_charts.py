@@ -42,12 +42,12 @@ def summary(log: Log | None = None) -> RunSummary:
     return fold(RunSummary(), log.read())
 
 
-def by_name(found: list[Figure]) -> dict[str, Figure]:
-    return {figure.name: figure for figure in found}
+def by_name(figures: list[Figure]) -> dict[str, Figure]:
+    return {figure.name: figure for figure in figures}
 
 
 def points(figure: Figure, series: str) -> tuple[tuple[float, float], ...]:
-    return next(one.points for one in figure.series if one.name == series)
+    return next(line.points for line in figure.series if line.name == series)
 
 
 def line(*ys: float, name: str = "a") -> Figure:
@@ -56,11 +56,11 @@ def line(*ys: float, name: str = "a") -> Figure:
 
 def parts(picture: str, tag: str, css: str) -> list[ElementTree.Element]:
     tree = ElementTree.fromstring(picture)
-    return [one for one in tree.iter() if one.tag == tag and css in one.get("class", "").split()]
+    return [element for element in tree.iter() if element.tag == tag and css in element.get("class", "").split()]
 
 
 def texts(picture: str) -> list[str | None]:
-    return [one.text for one in ElementTree.fromstring(picture).iter("text")]
+    return [element.text for element in ElementTree.fromstring(picture).iter("text")]
 
 
 def test_the_gap_is_that_of_play_and_that_of_evaluations() -> None:
@@ -71,18 +71,18 @@ def test_the_gap_is_that_of_play_and_that_of_evaluations() -> None:
 
 
 def test_evaluations_have_the_intervals_of_the_estimators() -> None:
-    said = summary()
-    (first, _) = (one for one in said.evaluations if one.name == "test")
-    found = by_name(run_figures(said))["pass-at-test"]
+    folded = summary()
+    (first, _) = (evaluation for evaluation in folded.evaluations if evaluation.name == "test")
+    figure = by_name(run_figures(folded))["pass-at-test"]
     low, high = pass_at_k_interval(first.attempts, sorted(first.successes.values()), min(first.pass_at), BOOTSTRAP_DRAWS)
-    assert found.series[0].points[0] == (0, first.pass_at[min(first.pass_at)])
-    assert found.series[0].band[0] == (0, low, high)
+    assert figure.series[0].points[0] == (0, first.pass_at[min(first.pass_at)])
+    assert figure.series[0].band[0] == (0, low, high)
 
 
 def test_shares_of_proposals_add_up() -> None:
-    found = by_name(run_figures(summary()))
-    (accepted,) = (y for x, y in points(found["acceptance"], "lemmas") if x == 1)
-    rejected = {series.name: dict(series.points)[1] for series in found["rejected"].series}
+    figures = by_name(run_figures(summary()))
+    (accepted,) = (y for x, y in points(figures["acceptance"], "lemmas") if x == 1)
+    rejected = {series.name: dict(series.points)[1] for series in figures["rejected"].series}
     assert accepted == 0.5
     # Six proposals: four of lemmas, two of lifts.
     assert rejected == {name: pytest.approx(1 / 6) for name in ("malformed", "broken or unsafe", "degenerate")}
@@ -93,17 +93,17 @@ def test_every_reason_of_rejection_is_in_one_line() -> None:
 
 
 def test_what_learning_says_has_a_line_for_each_policy() -> None:
-    found = by_name(run_figures(summary()))
-    assert points(found["kl-reference"], "shared") == ((1, 0.01), (2, 0.01))
-    assert points(found["silent"], "shared") == ((1, 0.25), (2, 0.25))
+    figures = by_name(run_figures(summary()))
+    assert points(figures["kl-reference"], "shared") == ((1, 0.01), (2, 0.01))
+    assert points(figures["silent"], "shared") == ((1, 0.25), (2, 0.25))
 
 
 def test_completions_are_as_long_as_their_tokens() -> None:
-    said = summary()
-    found = points(by_name(run_figures(said))["length"], "student")
-    length = said.iterations[1].lengths["student"]
-    assert found[0] == (1, length.total / length.count)
-    assert said.iterations[1].tokens == sum(one.total for one in said.iterations[1].lengths.values())
+    folded = summary()
+    lengths = points(by_name(run_figures(folded))["length"], "student")
+    length = folded.iterations[1].lengths["student"]
+    assert lengths[0] == (1, length.total / length.count)
+    assert folded.iterations[1].tokens == sum(mean.total for mean in folded.iterations[1].lengths.values())
 
 
 def test_figures_without_data_are_left_out() -> None:
@@ -129,12 +129,12 @@ def test_names_of_figures_are_fit_for_files_whatever_the_question_set_is_called(
 
 
 def test_compared_runs_have_a_line_each_in_every_figure_that_they_share() -> None:
-    one, log = summary(), MemoryLog()
+    folded, log = summary(), MemoryLog()
     example_run(log).run().goalpost().play()
-    found = by_name(compare_figures({"one": run_figures(one), "other": run_figures(fold(RunSummary(), log.read()))}))
-    assert [series.name for series in found["gap-while-playing"].series] == ["one", "other"]
-    assert found["gap-evaluated"].series[1] == Series("other", ())
-    assert found["gap-while-playing"].series[0].points == by_name(run_figures(one))["gap"].series[0].points
+    figures = by_name(compare_figures({"one": run_figures(folded), "other": run_figures(fold(RunSummary(), log.read()))}))
+    assert [series.name for series in figures["gap-while-playing"].series] == ["one", "other"]
+    assert figures["gap-evaluated"].series[1] == Series("other", ())
+    assert figures["gap-while-playing"].series[0].points == by_name(run_figures(folded))["gap"].series[0].points
 
 
 @settings(deadline=None)
@@ -159,9 +159,9 @@ def test_a_drawn_figure_says_what_it_shows_to_who_cannot_see_it() -> None:
 def test_lines_are_named_at_their_ends_and_differ_by_more_than_colour() -> None:
     figure = Figure("f", "t", "x", "y", tuple(Series(f"line {n}", ((0, n), (1, n))) for n in range(3)))
     picture = figure_svg(figure)
-    assert [one.text for one in parts(picture, "text", "name")] == ["line 2 2", "line 1 1", "line 0 0"]
-    assert len({(one.get("d") or "").partition("m")[2] for one in parts(picture, "path", "mark")}) == 3
-    assert {one.get("class") for one in parts(picture, "path", "line")} == {"line s1", "line s2", "line s3"}
+    assert [element.text for element in parts(picture, "text", "name")] == ["line 2 2", "line 1 1", "line 0 0"]
+    assert len({(element.get("d") or "").partition("m")[2] for element in parts(picture, "path", "mark")}) == 3
+    assert {element.get("class") for element in parts(picture, "path", "line")} == {"line s1", "line s2", "line s3"}
 
 
 def test_axes_have_round_ticks_that_hold_all_values() -> None:
@@ -238,15 +238,15 @@ def test_every_figure_can_be_drawn(series: list[Series], limits: tuple[float, fl
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "text"),
     [
         (0.0, "0"), (0.12345, "0.123"), (-0.5, "\N{MINUS SIGN}0.5"),
         (12345.6, "12\N{NARROW NO-BREAK SPACE}346"), (4.9e-13, "4.9e\N{MINUS SIGN}13"),
         (2.5e7, "2.5e07"),
     ],
 )  # fmt: skip
-def test_numbers_are_short(value: float, said: str) -> None:
-    assert short_number(value) == said
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert short_number(value) == text
 
 
 def plot(*words: object) -> Result:
@@ -344,9 +344,9 @@ def test_text_takes_no_effect_in_a_plot(tmp_path: Path) -> None:
 
 
 def test_throughput_is_tokens_by_the_clock() -> None:
-    said = summary()
-    said.iterations[1].ended = said.iterations[1].began + timedelta(seconds=2)
-    assert points(by_name(run_figures(said))["speed"], "playing")[0] == (1, said.iterations[1].tokens / 2)
+    folded = summary()
+    folded.iterations[1].ended = folded.iterations[1].began + timedelta(seconds=2)
+    assert points(by_name(run_figures(folded))["speed"], "playing")[0] == (1, folded.iterations[1].tokens / 2)
 
 
 @pytest.mark.parametrize(("lines", "rows"), [(1, 40), (6, 20), (24, 10)])

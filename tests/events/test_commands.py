@@ -85,8 +85,8 @@ def test_show_gives_a_page_and_says_where_the_next_begins(run: Path) -> None:
 def test_show_chooses_a_stream_and_kinds(run: Path) -> None:
     words = [line.split() for line in events("show", run, "--stream", "run").stdout.splitlines()]
     assert [line[5] for line in words] == ["run_started", "iteration_started", "iteration_finished", "run_finished"]
-    found = objects("show", run, "--kind", "gap_measured", "--kind", "run_started")
-    assert [event["fact"]["kind"] for event in found] == ["run_started", "gap_measured", "gap_measured"]
+    shown = objects("show", run, "--kind", "gap_measured", "--kind", "run_started")
+    assert [event["fact"]["kind"] for event in shown] == ["run_started", "gap_measured", "gap_measured"]
     with pytest.raises(BadInput, match="no kind 'gap'; the kinds are run_started, "):
         events("show", run, "--kind", "gap")
     assert events("show", run, "--stream", "nowhere").stderr == "no such events\n"
@@ -183,10 +183,10 @@ def expected_figures(log: Log) -> dict:
 
 
 def test_stats_count_what_is_there(run: Path) -> None:
-    (found,) = objects("stats", run)
-    size, blobs = found.pop("bytes"), found.pop("blobs")
+    (counts,) = objects("stats", run)
+    size, blobs = counts.pop("bytes"), counts.pop("blobs")
     with closing(open_log(run / "log.sqlite")) as log:
-        assert found == expected_figures(log)
+        assert counts == expected_figures(log)
     with closing(sqlite3.connect(run / "log.sqlite")) as db:
         assert list(blobs.values()) == list(
             db.execute("SELECT count(*), sum(size), sum(length(content)) FROM blobs").fetchone()
@@ -194,8 +194,8 @@ def test_stats_count_what_is_there(run: Path) -> None:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert size == (run / "log.sqlite").stat().st_size
     text = events("stats", run).stdout
-    assert f"{found['rollouts']} rollouts, {found['tokens']} tokens" in text
-    assert ["reward_given", str(found["kinds"]["reward_given"])] in [line.split() for line in text.splitlines()]
+    assert f"{counts['rollouts']} rollouts, {counts['tokens']} tokens" in text
+    assert ["reward_given", str(counts["kinds"]["reward_given"])] in [line.split() for line in text.splitlines()]
 
 
 def test_stats_count_more_streams_than_a_page_holds(tmp_path: Path) -> None:
@@ -240,11 +240,11 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(run: Path) -> None:
 def test_a_database_is_a_log_like_any_other(url: str, run: Path) -> None:
     for command in (["show", "--limit", "7"], ["tail", "-n", "3", "--stream", "run"], ["tail", "--kind", "gap_measured"]):
         assert events(command[0], url, *command[1:]).stdout == events(command[0], run, *command[1:]).stdout
-    (found,) = objects("stats", url)
-    assert found.pop("bytes") > 0
-    assert found.pop("blobs")["number"] > 0
+    (counts,) = objects("stats", url)
+    assert counts.pop("bytes") > 0
+    assert counts.pop("blobs")["number"] > 0
     with closing(open_log(url)) as log:
-        assert found == expected_figures(log)
+        assert counts == expected_figures(log)
     # The database also has runs of other tests, some of which cannot be read.
     entries = map(json.loads, CliRunner().invoke(app, ["list", url, "--json"]).stdout.splitlines())
     listed = {entry.pop("name"): entry for entry in entries}
@@ -277,8 +277,8 @@ def test_what_looks_after_logs_answers_in_json_too(run: Path, tmp_path: Path) ->
     assert objects("repair", run, tmp_path / "new.sqlite")[0]["broken"] is None
     execute_without_triggers(run / "log.sqlite", "DELETE FROM events WHERE position = 2")
     assert objects("verify", run, code=1)[0]["broken"]["position"] == 2
-    (found,) = objects("repair", run, tmp_path / "new.sqlite", code=1)
-    assert (found["sound"]["position"], found["lost"], found["target"]) == (1, tip["position"] - 1, None)
+    (report,) = objects("repair", run, tmp_path / "new.sqlite", code=1)
+    assert (report["sound"]["position"], report["lost"], report["target"]) == (1, tip["position"] - 1, None)
 
 
 def test_a_merge_with_conflicts_merges_nothing_and_fails(run: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def queued(store: FakeStore, group: CommitQueue, *streams: str) -> list[AppendOu
     waiting = [group.submit(AppendRequest(stream, [])) for stream in streams]
     store.go.set()
     assert first.result(10) == []
-    return [one.exception(10) or one.result() for one in waiting]
+    return [append.exception(10) or append.result() for append in waiting]
 
 
 def test_appends_that_wait_share_one_commit_in_their_order() -> None:
@@ -96,5 +96,5 @@ def test_flush_returns_when_all_is_committed() -> None:
     threading.Timer(0.05, store.go.set).start()
     began = time.monotonic()
     group.flush()
-    assert all(one.done() for one in waiting)
+    assert all(append.done() for append in waiting)
     assert time.monotonic() - began >= 0.04

@@ -70,7 +70,7 @@ def test_a_torn_write_ahead_file_ends_the_log_at_a_whole_append(tmp_path: Path) 
     process.send_signal(signal.SIGKILL)
     acknowledged(process)
     ahead = path.with_name("log.sqlite-wal").stat().st_size
-    found = []
+    lengths = []
     for cut in (0, 1, 5_000, ahead // 3, ahead // 2):
         torn = tmp_path / f"{cut}.sqlite"
         for name in ("", "-wal"):
@@ -78,10 +78,10 @@ def test_a_torn_write_ahead_file_ends_the_log_at_a_whole_append(tmp_path: Path) 
         os.truncate(f"{torn}-wal", ahead - cut)
         log = open_log(torn)
         assert log.verify() is None
-        found.append(log.head().position)
-        assert found[-1] % 2 == 0
-    assert found == sorted(found, reverse=True)
-    assert found[-1] < found[0]
+        lengths.append(log.head().position)
+        assert lengths[-1] % 2 == 0
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[-1] < lengths[0]
 
 
 def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:

@@ -312,8 +312,8 @@ def test_equal_logs_give_equal_bytes_from_any_store(run: Path, tmp_path: Path, p
     for log, place in zip((open_log(run / "log.sqlite"), open_log(url), again), places, strict=True):
         with closing(log):
             written(log, place, to)
-    one, *others = [{path.relative_to(place): path.read_bytes() for path in place.rglob("*.*")} for place in places]
-    assert others == [one, one]
+    first, *others = [{path.relative_to(place): path.read_bytes() for path in place.rglob("*.*")} for place in places]
+    assert others == [first, first]
 
 
 def test_batches_are_bounded_by_rows_and_by_bytes(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,10 +74,10 @@ def content(folder: Path) -> bytes:
 
 def test_tensorboard_reads_every_point_at_its_time(log: Store, written) -> None:
     read = EventAccumulator(str(written("tensorboard"))).Reload()
-    found = {(tag, one.step): one for tag in read.Tags()["scalars"] for one in read.Scalars(tag)}
+    values = {(tag, scalar.step): scalar for tag in read.Tags()["scalars"] for scalar in read.Scalars(tag)}
     points = list(run_curves(log).points)
-    assert {place: one.value for place, one in found.items()} == pytest.approx(flat(points))
-    assert [one.wall_time for one in read.Scalars("gap")] == [
+    assert {place: scalar.value for place, scalar in values.items()} == pytest.approx(flat(points))
+    assert [scalar.wall_time for scalar in read.Scalars("gap")] == [
         point.time.timestamp() for point in points if "gap" in point.values
     ]
 
@@ -111,8 +111,12 @@ def test_wandb_keeps_every_point_and_setting_in_an_offline_run(log: Store, writt
     kept = list(records(file))
     (started,) = (record.run for record in kept if record.HasField("run"))
     assert (started.project, started.display_name) == ("gasp", "run-007")
-    assert {item.key: json.loads(item.value_json) for item in started.config.update}["seed"] == 3
-    rows = [{item.nested_key[0]: json.loads(item.value_json) for item in one.history.item} for one in kept if one.history.item]
+    assert {field.key: json.loads(field.value_json) for field in started.config.update}["seed"] == 3
+    rows = [
+        {field.nested_key[0]: json.loads(field.value_json) for field in kept_record.history.item}
+        for kept_record in kept
+        if kept_record.history.item
+    ]
     points = list(run_curves(log).points)
     assert [row["_timestamp"] for row in rows] == pytest.approx([point.time.timestamp() for point in points])
     ours = [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
@@ -136,21 +140,21 @@ def test_mlflow_reads_every_point_and_setting(log: Store, written) -> None:
     (kept,) = client.search_runs([experiment.experiment_id])
     assert (kept.info.run_name, kept.info.status, kept.data.params["seed"]) == ("run-007", "FINISHED", "3")
     points = list(run_curves(log).points)
-    history = [one for name in kept.data.metrics for one in client.get_metric_history(kept.info.run_id, name)]
-    assert {(one.key, one.step): one.value for one in history} == flat(points)
+    history = [point for name in kept.data.metrics for point in client.get_metric_history(kept.info.run_id, name)]
+    assert {(point.key, point.step): point.value for point in history} == flat(points)
     assert kept.info.end_time == round(points[-1].time.timestamp() * 1000)
 
 
 def spans(file: Path) -> list[list[dict[str, object]]]:
     """Traces of a file, their spans with attributes as plain values."""
-    found = []
+    spans_sent = []
     for line in file.read_text(encoding="utf-8").splitlines():
         (resource,) = json.loads(line)["resourceSpans"]
         (scope,) = resource["scopeSpans"]
         for span in scope["spans"]:
-            span["attributes"] = {one["key"]: plain(one["value"]) for one in span["attributes"]}
-        found.append(scope["spans"])
-    return found
+            span["attributes"] = {attribute["key"]: plain(attribute["value"]) for attribute in span["attributes"]}
+        spans_sent.append(scope["spans"])
+    return spans_sent
 
 
 def plain(value: dict[str, object]) -> object:
@@ -252,8 +256,8 @@ def test_traces_are_sent_to_the_collector_that_the_environment_names(log: Store,
     with collector() as (url, received):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"authorization={SECRET}")
-        said = load_exporter("otel")(log, tmp_path / "out", name="run-007")
-    assert "sent" in said
+        message = load_exporter("otel")(log, tmp_path / "out", name="run-007")
+    assert "sent" in message
     assert {(sent["path"], sent["content-type"], sent["authorization"]) for sent, _ in received} == {
         ("/v1/traces", "application/x-protobuf", SECRET)
     }
@@ -272,22 +276,22 @@ def test_a_collector_that_refuses_is_an_error_and_leaves_nothing(log: Store, tmp
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_no_secret_and_no_text_of_the_run_is_exported(written, to: str) -> None:
-    found = content(written(to))
-    assert (b"server.api_key" in found) == (to != "otel")
-    assert SECRET.encode() not in found
-    assert b"Add 1000" not in found
+    exported = content(written(to))
+    assert (b"server.api_key" in exported) == (to != "otel")
+    assert SECRET.encode() not in exported
+    assert b"Add 1000" not in exported
 
 
 @pytest.mark.parametrize("to", ["wandb", pytest.param("mlflow", marks=pytest.mark.slow)])
 def test_nothing_is_sent_whatever_the_environment_says(run: Path, tmp_path: Path, to: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        asked = {"WANDB_MODE": "online", "WANDB_BASE_URL": url, "WANDB_API_KEY": "ab12" * 10, "MLFLOW_TRACKING_URI": url}
+        environment = {"WANDB_MODE": "online", "WANDB_BASE_URL": url, "WANDB_API_KEY": "ab12" * 10, "MLFLOW_TRACKING_URI": url}
         # Either library is quieter under a test runner.
         inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_CURRENT_TEST")}
         proxies = {"HTTP_PROXY": url, "HTTPS_PROXY": url, "NO_PROXY": ""}
         command = [sys.executable, "-m", "events", "export", run, "--to", to, "--out", tmp_path / "out"]
-        subprocess.run(command, env={**inherited, **asked, **proxies}, check=True, cwd=ROOT, capture_output=True)
+        subprocess.run(command, env={**inherited, **environment, **proxies}, check=True, cwd=ROOT, capture_output=True)
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()

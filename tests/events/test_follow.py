@@ -159,8 +159,8 @@ def test_a_consumer_follows_until_it_is_told_to_stop(opened: Open, db: sqlite3.C
 
 def test_rows_of_another_log_are_refused(opened: Open, db: sqlite3.Connection) -> None:
     log, other = opened(), MemoryLog()
-    for one, message in ((log, "a"), (other, "b")):
-        one.append("run", [episode_failed(message)])
+    for source, message in ((log, "a"), (other, "b")):
+        source.append("run", [episode_failed(message)])
     Consumer(log, "mine", db, write_message).catch_up()
     with pytest.raises(LogCorrupt, match=r"rows of consumer 'mine' come from another log, .*; verify"):
         Consumer(other, "mine", db, write_message).catch_up()
@@ -186,8 +186,8 @@ def test_consumers_in_postgresql_share_the_work_and_count_each_event_once(postgr
     for thread in threads:
         thread.join()
     with PostgresLocation.parse(url).connect() as db:
-        found = [position for (position,) in db.execute("SELECT position FROM seen ORDER BY position")]
-    assert found == list(range(1, 2 * BATCH_SIZE + 1))
+        positions = [position for (position,) in db.execute("SELECT position FROM seen ORDER BY position")]
+    assert positions == list(range(1, 2 * BATCH_SIZE + 1))
     assert log.verify() is None
 
 

@@ -48,8 +48,8 @@ def log() -> MemoryLog:
 
 
 def generated(log: Log) -> dict[tuple[str, int], Generation]:
-    found = {(event.stream, event.version): event.fact for event in log.read(kinds=("question_proposed", "attempts_made"))}
-    return {place: fact.generation for place, fact in found.items() if isinstance(fact, QuestionProposed | AttemptsMade)}
+    facts = {(event.stream, event.version): event.fact for event in log.read(kinds=("question_proposed", "attempts_made"))}
+    return {place: fact.generation for place, fact in facts.items() if isinstance(fact, QuestionProposed | AttemptsMade)}
 
 
 def test_every_completion_that_was_sampled_is_a_row(log: MemoryLog) -> None:

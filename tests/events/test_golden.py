@@ -81,7 +81,7 @@ def test_a_golden_log_folds_to_its_figures(golden: tuple[str, SqliteLog]) -> Non
     name, log = golden
     summary = fold(RunSummary(), log.read())
     assert (summary.finished, summary.resumed, summary.lemmas, summary.lifts) == (True, min(int(name[0]), KEYS_SINCE), 1, 1)
-    assert [found.pass_at[1] for found in summary.evaluations] == [0.1, 0.25]
+    assert [evaluation.pass_at[1] for evaluation in summary.evaluations] == [0.1, 0.25]
 
 
 def test_a_golden_log_has_its_keys(golden: tuple[str, SqliteLog]) -> None:

@@ -75,13 +75,13 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
     monkeypatch.setattr(sys, "argv", ["x", *words[1:]] if words[0] == "trace" else ["x", *words])
     with pytest.raises(SystemExit) as end:
         run_app(trace_app if words[0] == "trace" else app)
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert end.value.code in (None, 0, 1, 2), words
-    assert "Traceback" not in said.err
-    if said.err.startswith("error: "):
-        assert said.err.count("\n") == 1
-        assert len(said.err) < 5_000
-    assert not end.value.code or said.err or said.out
+    assert "Traceback" not in output.err
+    if output.err.startswith("error: "):
+        assert output.err.count("\n") == 1
+        assert len(output.err) < 5_000
+    assert not end.value.code or output.err or output.out
     return end.value.code or 0
 
 

@@ -71,8 +71,8 @@ def log(folder: Path) -> Iterator[Log]:
 
 @pytest.fixture(scope="module")
 def index(log: Log, folder: Path) -> Iterator[Index]:
-    with open_index(log, str(folder)) as found:
-        yield found
+    with open_index(log, str(folder)) as opened:
+        yield opened
 
 
 def rows(log: Log, name: str) -> list[dict]:
@@ -82,27 +82,27 @@ def rows(log: Log, name: str) -> list[dict]:
 def dumped(place: Path) -> dict[str, list]:
     """Everything in an index but its texts, which searches compare."""
     with closing(sqlite3.connect(place)) as db:
-        found = {name: sorted(db.execute(f"SELECT * FROM {name}"), key=repr) for name in [*NAMES, "checkpoint"]}
+        rows = {name: sorted(db.execute(f"SELECT * FROM {name}"), key=repr) for name in [*NAMES, "checkpoint"]}
         for text in ("asked", "answered"):
-            found[text] = db.execute(f"SELECT rowid FROM {text} ORDER BY rowid").fetchall()
-    return found
+            rows[text] = db.execute(f"SELECT rowid FROM {text} ORDER BY rowid").fetchall()
+    return rows
 
 
 def test_appearances_are_the_table_of_questions(log: Log, index: Index) -> None:
     expected = rows(log, "questions")
-    found = [index.appearance(row["stream"], row["version"]) for row in expected]
+    entries = [index.appearance(row["stream"], row["version"]) for row in expected]
     same = set(AppearanceEntry.__dataclass_fields__) - {"blob", "title", "goalpost", "detail", "vote", "given"}
-    assert [{name: getattr(one, name) for name in same} for one in found] == [
+    assert [{name: getattr(entry, name) for name in same} for entry in entries] == [
         {name: row[name] for name in same} for row in expected
     ]
-    assert [one.detail for one in found] == [row["detail"] or "" for row in expected]
-    assert [one.title for one in found if one.question] == [row["statement"] for row in expected if row["question"]]
-    assert {one.origin for one in found} == {"goalpost", "lemma", "lift", "practice"}
-    assert {one.accepted for one in found} == {None, False, True}
+    assert [entry.detail for entry in entries] == [row["detail"] or "" for row in expected]
+    assert [entry.title for entry in entries if entry.question] == [row["statement"] for row in expected if row["question"]]
+    assert {entry.origin for entry in entries} == {"goalpost", "lemma", "lift", "practice"}
+    assert {entry.accepted for entry in entries} == {None, False, True}
 
 
 def test_an_appearance_knows_the_goalpost_of_its_episode_and_where_the_question_is(log: Log, index: Index) -> None:
-    lift = next(one for hit in index.search("kind:lift accepted:yes") if (one := hit.appearance))
+    lift = next(appearance for hit in index.search("kind:lift accepted:yes") if (appearance := hit.appearance))
     lemma = index.appearances(lift.parent)[0]
     assert lemma.parent == lift.goalpost == lemma.goalpost
     assert Question.model_validate_json(log.get(lift.blob)).id == lift.question
@@ -115,16 +115,19 @@ def test_answers_are_the_table_of_attempts(log: Log, index: Index) -> None:
             expected.setdefault((row["stream"], row["version"]), []).append(row)
     same = set(AttemptsEntry.__dataclass_fields__) & set(next(iter(expected.values()))[0]) - {"reward"}
     for place, attempts in expected.items():
-        found = index.answers_at(*place)
-        assert {name: getattr(found, name) for name in same} == {name: attempts[0][name] for name in same}
-        assert (found.count, found.outcomes) == (len(attempts), Counter(row["outcome"] for row in attempts if row["outcome"]))
+        entries = index.answers_at(*place)
+        assert {name: getattr(entries, name) for name in same} == {name: attempts[0][name] for name in same}
+        assert (entries.count, entries.outcomes) == (
+            len(attempts),
+            Counter(row["outcome"] for row in attempts if row["outcome"]),
+        )
         rewards = [row["reward"] for row in attempts if row["reward"] is not None]
-        assert found.reward == (pytest.approx(fmean(rewards)) if rewards else None)
-        assert found.rewarded_at == attempts[0]["reward_position"]
-        assert found.tokens == sum(len(row["completion_ids"]) for row in attempts)
+        assert entries.reward == (pytest.approx(fmean(rewards)) if rewards else None)
+        assert entries.rewarded_at == attempts[0]["reward_position"]
+        assert entries.tokens == sum(len(row["completion_ids"]) for row in attempts)
     listed = index.answers(limit=1000)
-    assert {(one.stream, one.version) for one in listed} == set(expected)
-    assert [one.position for one in listed] == sorted((one.position for one in listed), reverse=True)
+    assert {(entry.stream, entry.version) for entry in listed} == set(expected)
+    assert [entry.position for entry in listed] == sorted((entry.position for entry in listed), reverse=True)
 
 
 def test_gaps_are_the_table_of_gaps(log: Log, index: Index) -> None:
@@ -132,17 +135,17 @@ def test_gaps_are_the_table_of_gaps(log: Log, index: Index) -> None:
     assert expected
     for goalpost in {row["question"] for row in expected}:
         mine = [row for row in expected if row["question"] == goalpost]
-        found = index.gaps(goalpost)
-        assert [one.gap for one in found] == [row["gap"] for row in mine]
+        entries = index.gaps(goalpost)
+        assert [entry.gap for entry in entries] == [row["gap"] for row in mine]
         same = ("position", "stream", "iteration", "policy", "successes", "attempts", "best_share")
-        assert [astuple(one) for one in found] == [tuple(row[name] for name in same) for row in mine]
+        assert [astuple(entry) for entry in entries] == [tuple(row[name] for name in same) for row in mine]
 
 
 def test_goalposts_count_what_happened_at_them(log: Log, index: Index) -> None:
-    found, count = index.goalposts()
-    assert count == len(found) == 3
+    goalposts, count = index.goalposts()
+    assert count == len(goalposts) == 3
     questions = rows(log, "questions")
-    for goalpost in found:
+    for goalpost in goalposts:
         gaps = [row["gap"] for row in rows(log, "gaps") if row["question"] == goalpost.question]
         assert goalpost.gaps == tuple(gaps)
         assert (goalpost.first_gap, goalpost.last_gap, goalpost.best_gap) == (gaps[0], gaps[-1], min(gaps))
@@ -150,7 +153,7 @@ def test_goalposts_count_what_happened_at_them(log: Log, index: Index) -> None:
         lifts = [row["question"] for row in questions if row["parent"] in lemmas and row["accepted"]]
         assert (goalpost.lemmas, goalpost.lifts) == (len(lemmas), len(lifts))
         assert index.goalpost(goalpost.question) == goalpost
-    assert [one.solved_after for one in sorted(found, key=lambda one: one.solved_after or 9)] == [1, None, None]
+    assert [listed.solved_after for listed in sorted(goalposts, key=lambda listed: listed.solved_after or 9)] == [1, None, None]
 
 
 def test_episodes_of_a_goalpost_come_latest_first_with_their_ends(log: Log, index: Index) -> None:
@@ -167,21 +170,23 @@ def test_episodes_of_a_goalpost_come_latest_first_with_their_ends(log: Log, inde
             )
             for event in reversed(started)
         ]
-        found = index.episodes(goalpost.question)
-        assert [(one.stream, one.position, one.iteration, one.axis, one.ending) for one in found] == expected
-        assert goalpost.episodes == len(found)
-        assert index.episodes(goalpost.question, before=found[0].position) == found[1:]
-        assert index.episodes(goalpost.question, limit=1) == found[:1]
+        episodes = index.episodes(goalpost.question)
+        assert [
+            (episode.stream, episode.position, episode.iteration, episode.axis, episode.ending) for episode in episodes
+        ] == expected
+        assert goalpost.episodes == len(episodes)
+        assert index.episodes(goalpost.question, before=episodes[0].position) == episodes[1:]
+        assert index.episodes(goalpost.question, limit=1) == episodes[:1]
 
 
 def test_goalposts_are_ordered_filtered_and_paged(index: Index) -> None:
     every, _ = index.goalposts(order="episodes", descending=True)
-    assert [one.episodes for one in every] == sorted((one.episodes for one in every), reverse=True)
+    assert [goalpost.episodes for goalpost in every] == sorted((goalpost.episodes for goalpost in every), reverse=True)
     assert index.goalposts(order="episodes", descending=True, limit=1, offset=1) == ([every[1]], 3)
     assert index.goalposts(where="ADD 1001")[1] == 1
     assert index.goalposts(where=f"{every[0].question[:6]} scene")[0] == [every[0]]
     assert index.goalposts(where="100%' OR 1") == ([], 0)
-    assert [one.solved_after for one in index.goalposts(order="solved_after", descending=True)[0]] == [1, None, None]
+    assert [goalpost.solved_after for goalpost in index.goalposts(order="solved_after", descending=True)[0]] == [1, None, None]
     with pytest.raises(BadInput, match=r"ordered by 'gaps; DROP'.*; order them by one of question, "):
         index.goalposts(order="gaps; DROP")
 
@@ -230,14 +235,14 @@ def test_it_stops_when_told_and_says_how_far_it_is(tmp_path: Path) -> None:
     story = example_run(log).run().goalpost(3)
     while log.head().position < 2 * BATCH_SIZE + 10:
         story.play()
-    said: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
-        indexing.catch_up(lambda done, total: said.append((done, total)), stop=lambda: len(said) == 1)
+        indexing.catch_up(lambda done, total: reports.append((done, total)), stop=lambda: len(reports) == 1)
         assert BATCH_SIZE <= indexing.index.position < 2 * BATCH_SIZE
-        indexing.catch_up(lambda done, total: said.append((done, total)))
+        indexing.catch_up(lambda done, total: reports.append((done, total)))
         assert indexing.index.position == log.head().position
-    assert [done for done, _ in said] == sorted(done for done, _ in said)
-    assert said[-1] == (log.head().position, log.head().position)
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    assert reports[-1] == (log.head().position, log.head().position)
 
 
 @pytest.mark.parametrize("there", ["another log", "a longer log", "another schema", "no database", "a cut file"])
@@ -269,8 +274,8 @@ def test_whatever_else_lies_in_the_file_gives_way(log: Log, tmp_path: Path, ther
 def test_two_that_have_the_file_open_find_it_emptied_and_not_mixed(log: Log, tmp_path: Path) -> None:
     other, place, expected = MemoryLog(), tmp_path / "index.sqlite", tmp_path / "expected.sqlite"
     example_run(other, seed=1).run().goalpost(9).play()
-    with closing(Indexer(log, place)) as one, closing(Indexer(other, place)) as two:
-        for indexing in (one, two, one):
+    with closing(Indexer(log, place)) as first, closing(Indexer(other, place)) as two:
+        for indexing in (first, two, first):
             indexing.catch_up()
         assert two.index.position == log.head().position
     with closing(Indexer(log, expected)) as again:
@@ -296,7 +301,7 @@ def test_threads_and_a_second_writer_read_and_write_at_once(tmp_path: Path) -> N
     path, place, failures = tmp_path / "log.sqlite", tmp_path / "index.sqlite", []
     with (
         closing(open_log(path, create=True)) as log,
-        closing(Indexer(log, place)) as one,
+        closing(Indexer(log, place)) as first,
         closing(Indexer(log, place)) as other,
     ):
         story, over = example_run(log).run().goalpost(3), threading.Event()
@@ -312,12 +317,12 @@ def test_threads_and_a_second_writer_read_and_write_at_once(tmp_path: Path) -> N
             except Exception as error:
                 failures.append(error)
 
-        threads = [threading.Thread(target=look, args=(indexing.index,)) for indexing in (one, one, other)]
+        threads = [threading.Thread(target=look, args=(indexing.index,)) for indexing in (first, first, other)]
         for thread in threads:
             thread.start()
         for _ in range(4):
             story.play()
-            writers = [threading.Thread(target=indexing.catch_up) for indexing in (one, other)]
+            writers = [threading.Thread(target=indexing.catch_up) for indexing in (first, other)]
             for writer in writers:
                 writer.start()
             for writer in writers:
@@ -360,7 +365,7 @@ def test_an_index_lies_beside_its_log_and_no_password_names_one(tmp_path: Path) 
 
 
 def test_questions_are_found_by_the_beginning_of_their_id(index: Index) -> None:
-    for one in {hit.appearance for hit in index.search("kind:lemma accepted:yes")}:
-        assert index.find(one.question[:6]) == [index.appearances(one.question)[0]]
-    assert len(index.find("")) == 20 or len(index.find("")) == len({one.question for one in index.find("")})
+    for entry in {hit.appearance for hit in index.search("kind:lemma accepted:yes")}:
+        assert index.find(entry.question[:6]) == [index.appearances(entry.question)[0]]
+    assert len(index.find("")) == 20 or len(index.find("")) == len({entry.question for entry in index.find("")})
     assert index.find("no such id") == index.find("\ud800%") == []

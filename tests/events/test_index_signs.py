@@ -11,16 +11,16 @@ from events.stores.memory import MemoryLog
 from tests.support.example_runs import PROVENANCE, ExampleRun, example_run, question
 
 
-def proposed(story: ExampleRun, asked: Question, similarity: float = 0.5) -> None:
+def proposed(story: ExampleRun, question: Question, similarity: float = 0.5) -> None:
     story._proposed("easy", 1, story.goalposts[0])
-    blob = story.log.put(canonical(asked))
-    fact = QuestionValidated(seat="easy", question=asked.id, blob=blob, similarity=similarity, aligned=None)
+    blob = story.log.put(canonical(question))
+    fact = QuestionValidated(seat="easy", question=question.id, blob=blob, similarity=similarity, aligned=None)
     story.log.append(story.stream, [fact])
 
 
-def answered(story: ExampleRun, asked: Question, texts: list[str]) -> None:
+def answered(story: ExampleRun, question: Question, texts: list[str]) -> None:
     made = story.generation("Solve", len(texts)).model_copy(update={"texts": story.log.put(json.dumps(texts).encode())})
-    fact = AttemptsMade(purpose="pass_rate", question=asked.id, task="induction", generation=made)
+    fact = AttemptsMade(purpose="pass_rate", question=question.id, task="induction", generation=made)
     version = story.log.append(story.stream, [fact])[0].version
     verdicts = (Verdict(outcome="wrong_answer", passed=0, total=3),) * len(texts)
     story.log.append(story.stream, [AttemptsVerified(of=version, verdicts=verdicts, provenance=PROVENANCE)])
@@ -36,8 +36,8 @@ def test_signs_say_where_their_evidence_is(tmp_path: Path) -> None:
     )
     proposed(story, first)
     proposed(story, again)
-    known = "```python\ndef f(xs):\n    if xs == [1, 2]:\n        return [4, 5]\n    return xs\n```"
-    answered(story, first, ["```python\ndef f(xs):\n    return xs\n```", known])
+    special = "```python\ndef f(xs):\n    if xs == [1, 2]:\n        return [4, 5]\n    return xs\n```"
+    answered(story, first, ["```python\ndef f(xs):\n    return xs\n```", special])
     with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up()
         case, duplicate = indexing.index.signs()
@@ -60,10 +60,10 @@ def test_text_that_no_database_takes_is_indexed_all_the_same(tmp_path: Path) -> 
     story = example_run(log).run().goalpost().start(1)
     story.open(story.goalposts[0], "guided")
     pairs = (IOPair(input="'\0'", output="'\0'"),) * 3
-    asked = Question(statement="one half of\0a pair", program="def f(x):\n    return '\0'", public=pairs, private=pairs)
-    proposed(story, asked)
-    answered(story, asked, ["whole \ud83d answer\0behind", "```python\nif x == '\ud800'\n```"])
+    hostile = Question(statement="one half of\0a pair", program="def f(x):\n    return '\0'", public=pairs, private=pairs)
+    proposed(story, hostile)
+    answered(story, hostile, ["whole \ud83d answer\0behind", "```python\nif x == '\ud800'\n```"])
     with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up()
         assert [hit.kind for hit in indexing.index.search("behind")] == ["answers"]
-        assert [hit.appearance.question for hit in indexing.index.search('"a pair"')] == [asked.id]
+        assert [hit.appearance.question for hit in indexing.index.search('"a pair"')] == [hostile.id]

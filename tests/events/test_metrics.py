@@ -26,9 +26,9 @@ def test_the_iteration_is_the_axis_and_times_are_those_of_the_events(log: Memory
     example_run(log).run().goalpost().evaluate().play().update().evaluate().play().update()
     kinds = ("iteration_finished", "policy_updated", "evaluation_finished")
     times = [event.time for event in log.read(kinds=kinds)]
-    found = list(metric_points(log.read()))
-    assert [point.step for point in found] == [0, 1, 1, 1, 2, 2]
-    assert [point.time for point in found] == times
+    points = list(metric_points(log.read()))
+    assert [point.step for point in points] == [0, 1, 1, 1, 2, 2]
+    assert [point.time for point in points] == times
 
 
 def test_playing_gives_gap_acceptance_and_the_reasons_of_rejection_as_shares(log: MemoryLog) -> None:
@@ -148,9 +148,9 @@ def test_settings_hold_no_secrets(log: MemoryLog) -> None:
 
 def test_curves_end_where_the_log_ended_when_they_began(log: MemoryLog) -> None:
     tale = example_run(log).run().goalpost().play()
-    found = run_curves(log)
+    curves = run_curves(log)
     tale.update()
-    assert [point.step for point in found.points] == [1]
+    assert [point.step for point in curves.points] == [1]
 
 
 def test_an_empty_log_has_no_curves(log: MemoryLog) -> None:

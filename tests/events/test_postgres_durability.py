@@ -88,13 +88,13 @@ def test_a_full_disk_is_told_and_loses_nothing(own_postgres: PostgresServer, sma
     assert again.verify() is None
 
 
-@pytest.mark.parametrize("given", [None, "not-this-one"])
+@pytest.mark.parametrize("password", [None, "not-this-one"])
 def test_a_missing_or_wrong_password_is_told_with_where_it_comes_from(
-    guarded_postgres: str, monkeypatch: pytest.MonkeyPatch, given: str | None
+    guarded_postgres: str, monkeypatch: pytest.MonkeyPatch, password: str | None
 ) -> None:
     open_log(guarded_postgres, create=True).close()
     monkeypatch.delenv("PGPASSWORD")
-    if given is not None:
-        monkeypatch.setenv("PGPASSWORD", given)
+    if password is not None:
+        monkeypatch.setenv("PGPASSWORD", password)
     with pytest.raises(LogError, match="without the right password; set PGPASSWORD or use"):
         open_log(guarded_postgres)

@@ -36,17 +36,17 @@ def recorded_events(path: Path) -> list[Event]:
     return events
 
 
-def assert_rescued(found: RepairReport, recorded_events: list[Event], path: Path, target: Path) -> None:
+def assert_rescued(report: RepairReport, recorded_events: list[Event], path: Path, target: Path) -> None:
     """The sound beginning is in the target, all of it, and nothing else."""
     rescued = open_log(target)
-    assert list(rescued.read()) == recorded_events[: found.sound.position]
+    assert list(rescued.read()) == recorded_events[: report.sound.position]
     assert (
         rescued.head()
-        == found.sound
-        == (recorded_events[found.sound.position - 1].position, recorded_events[found.sound.position - 1].head)
+        == report.sound
+        == (recorded_events[report.sound.position - 1].position, recorded_events[report.sound.position - 1].head)
     )
     assert rescued.verify() is None
-    assert found.target == target
+    assert report.target == target
     rescued.append("run", [episode_failed()], expected=rescued.version("run"))
 
 
@@ -65,12 +65,12 @@ def test_a_broken_log_is_rescued_up_to_its_first_wrong_position(
 ) -> None:
     execute_without_triggers(path, statement)
     before = path.read_bytes()
-    found = repair(path, target, dry_run=False)
-    assert found.promised == len(recorded_events)
-    assert found.sound.position == (sound or len(recorded_events))
-    assert found.lost == len(recorded_events) - found.sound.position
-    assert found.keys
-    assert_rescued(found, recorded_events, path, target)
+    report = repair(path, target, dry_run=False)
+    assert report.promised == len(recorded_events)
+    assert report.sound.position == (sound or len(recorded_events))
+    assert report.lost == len(recorded_events) - report.sound.position
+    assert report.keys
+    assert_rescued(report, recorded_events, path, target)
     assert path.read_bytes() == before
 
 
@@ -85,8 +85,8 @@ def test_a_dry_run_says_the_same_and_writes_nothing(recorded_events: list[Event]
 
 
 def test_a_sound_log_needs_no_repair(recorded_events: list[Event], path: Path, target: Path) -> None:
-    found = repair(path, target, dry_run=False)
-    assert found == RepairReport((recorded_events[-1].position, recorded_events[-1].head), len(recorded_events), None, None)
+    report = repair(path, target, dry_run=False)
+    assert report == RepairReport((recorded_events[-1].position, recorded_events[-1].head), len(recorded_events), None, None)
     assert not target.exists()
 
 
@@ -102,11 +102,11 @@ def test_a_file_whose_end_was_torn_off_is_rescued_as_far_as_it_can_be_read(
     recorded_events: list[Event], path: Path, target: Path, share: float, least: int
 ) -> None:
     os.truncate(path, int(os.path.getsize(path) * share) // PAGE * PAGE)
-    found = repair(path, target, dry_run=False)
-    assert found.broken is not None
+    report = repair(path, target, dry_run=False)
+    assert report.broken is not None
     # Indexes and trees lie scattered over the file, and are not needed.
-    assert least < found.sound.position < len(recorded_events)
-    assert_rescued(found, recorded_events, path, target)
+    assert least < report.sound.position < len(recorded_events)
+    assert_rescued(report, recorded_events, path, target)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
@@ -114,10 +114,10 @@ def test_a_file_with_damaged_pages_is_rescued_as_far_as_it_can_be_read(
     recorded_events: list[Event], path: Path, target: Path, share: float
 ) -> None:
     corrupt_pages(path, int(os.path.getsize(path) * share) // PAGE)
-    found = repair(path, target, dry_run=False)
-    assert found.broken is not None
-    assert found.sound.position < len(recorded_events)
-    assert_rescued(found, recorded_events, path, target)
+    report = repair(path, target, dry_run=False)
+    assert report.broken is not None
+    assert report.sound.position < len(recorded_events)
+    assert_rescued(report, recorded_events, path, target)
 
 
 def test_a_flipped_byte_that_the_database_does_not_notice_is_found(
@@ -125,17 +125,17 @@ def test_a_flipped_byte_that_the_database_does_not_notice_is_found(
 ) -> None:
     replace_bytes(path, b"number 0150", b"number 0151")
     position = next(event.position for event in recorded_events if getattr(event.fact, "message", "") == "number 0150")
-    found = repair(path, target, dry_run=False)
-    assert found.broken == Corruption(position, "its content does not match its hash")
-    assert found.sound.position == position - 1
-    assert_rescued(found, recorded_events, path, target)
+    report = repair(path, target, dry_run=False)
+    assert report.broken == Corruption(position, "its content does not match its hash")
+    assert report.sound.position == position - 1
+    assert_rescued(report, recorded_events, path, target)
 
 
 def test_a_file_whose_header_is_gone_is_rescued_whole(recorded_events: list[Event], path: Path, target: Path) -> None:
     path.write_bytes(b"\xff" * PAGE + path.read_bytes()[PAGE:])
-    found = repair(path, target, dry_run=False)
-    assert (found.sound.position, found.promised) == (len(recorded_events), None)
-    assert_rescued(found, recorded_events, path, target)
+    report = repair(path, target, dry_run=False)
+    assert (report.sound.position, report.promised) == (len(recorded_events), None)
+    assert_rescued(report, recorded_events, path, target)
     assert open_log(target).recorded("keyed", "k")
 
 

@@ -25,11 +25,11 @@ def asked(program: str | None = None, **about: object) -> Question:
 
 
 def rules(question: Question, similarity: float | None = None) -> list[str]:
-    return [found.rule for found in question_signs(question, similarity)]
+    return [sign.rule for sign in question_signs(question, similarity)]
 
 
 def known(program: str, question: Question | None = None) -> list[str]:
-    return [found.evidence for found in answer_signs(question or asked(), [program], ["wrong_answer"])]
+    return [sign.evidence for sign in answer_signs(question or asked(), [program], ["wrong_answer"])]
 
 
 def test_a_question_nearly_like_an_accepted_one_is_a_near_duplicate() -> None:
@@ -73,8 +73,8 @@ def test_programs_that_do_something_else_have_another_shape(other: str) -> None:
     ],
 )
 def test_a_program_whose_result_does_not_depend_on_its_parameter_ignores_its_input(program: str) -> None:
-    (found,) = question_signs(asked(program), None)
-    assert (found.rule, found.evidence) == ("ignores_input", "what f returns does not depend on x")
+    (sign,) = question_signs(asked(program), None)
+    assert (sign.rule, sign.evidence) == ("ignores_input", "what f returns does not depend on x")
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_where_the_input_may_matter_nothing_is_claimed(program: str) -> None:
 
 def test_methods_and_programs_that_read_stdin_are_looked_at_too() -> None:
     method = "class Solution:\n    def solve(self, rows, width):\n        return len(rows)"
-    (found,) = question_signs(asked(method, entry="Solution.solve"), None)
-    assert found.evidence == "what Solution.solve returns does not depend on width"
+    (sign,) = question_signs(asked(method, entry="Solution.solve"), None)
+    assert sign.evidence == "what Solution.solve returns does not depend on width"
     printed = {"mode": "stdin", "public": (), "private": (IOPair(input="1\n", output="2"),)}
     assert rules(asked("print(2)", **printed)) == ["ignores_input"]
     assert rules(asked("import sys\nprint(sys.stdin.read())", **printed)) == []
@@ -177,8 +177,8 @@ def test_lists_and_printed_inputs_are_known_however_they_are_written() -> None:
 
 def test_a_sign_names_the_answer_and_answers_without_program_have_none() -> None:
     special = "def f(x):\n    if x == 'oai':\n        return 'zzpbj'"
-    found = answer_signs(asked(), [None, "def f(x):\n    return x", special], [])
-    assert [(one.rule, one.index, one.evidence) for one in found] == [
+    signs = answer_signs(asked(), [None, "def f(x):\n    return x", special], [])
+    assert [(sign.rule, sign.index, sign.evidence) for sign in signs] == [
         ("special_cases_tests", 2, "recognises the public input 'oai' and gives its output")
     ]
 
@@ -202,9 +202,9 @@ _CODE = st.lists(
 def test_nothing_that_a_model_writes_raises(program: str, answer: str, mode: str, text: str) -> None:
     public = (*PAIRS[:2], IOPair(input=text, output=answer))
     question = asked(program, mode=mode, entry=text, public=public)
-    found = [*question_signs(question, None), *answer_signs(question, [answer, program], ["passed"])]
-    found += question_signs(asked(program, mode=mode), None)
-    assert {one.rule for one in found} <= set(RULES)
+    signs = [*question_signs(question, None), *answer_signs(question, [answer, program], ["passed"])]
+    signs += question_signs(asked(program, mode=mode), None)
+    assert {sign.rule for sign in signs} <= set(RULES)
     assert len(structure_hash(program)) == 64
 
 

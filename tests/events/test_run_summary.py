@@ -91,7 +91,7 @@ def test_updates_and_evaluations_are_kept_whole(log: MemoryLog) -> None:
     example_run(log).run().goalpost().evaluate(successes=1).play().update(Digest("a" * 64)).evaluate(successes=9)
     summary = fold(RunSummary(), log.read())
     assert [(update.iteration, update.digest) for update in summary.updates] == [(1, "a" * 64)]
-    assert [(found.iteration, found.pass_at[1]) for found in summary.evaluations] == [(0, 0.05), (1, 0.45)]
+    assert [(evaluation.iteration, evaluation.pass_at[1]) for evaluation in summary.evaluations] == [(0, 0.05), (1, 0.45)]
 
 
 def test_policies_are_those_that_were_last_started_or_served(log: MemoryLog) -> None:

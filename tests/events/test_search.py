@@ -29,11 +29,11 @@ TEXTS = ("def solve(x):\n    return first_half(x)", f"Straße {HOSTILE} unbounde
 
 def answered(story: ExampleRun) -> None:
     """Answers whose texts are known: one too slow, one no program."""
-    asked = question(1)
-    story.open(asked, "guided")
+    target = question(1)
+    story.open(target, "guided")
     made = story.generation("Solve", 2)
     made = made.model_copy(update={"texts": story.log.put(json.dumps(TEXTS).encode())})
-    fact = AttemptsMade(purpose="gap", question=asked.id, task="induction", generation=made)
+    fact = AttemptsMade(purpose="gap", question=target.id, task="induction", generation=made)
     version = story.log.append(story.stream, [fact])[0].version
     verdicts = (Verdict(outcome="time_limit", passed=0, total=3), Verdict(outcome="malformed", passed=0, total=3))
     story.log.append(story.stream, [AttemptsVerified(of=version, verdicts=verdicts, provenance=PROVENANCE)])
@@ -53,78 +53,78 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(run: Path) -> Iterator[Index]:
-    with closing(open_log(run / "log.sqlite")) as log, open_index(log, str(run)) as found:
-        yield found
+    with closing(open_log(run / "log.sqlite")) as log, open_index(log, str(run)) as opened:
+        yield opened
 
 
 QUESTIONS: dict[str, Callable[[AppearanceEntry], bool]] = {
-    "kind:lemma": lambda one: one.origin == "lemma",
-    "kind:goalpost": lambda one: one.origin == "goalpost",
-    "seat:hard": lambda one: one.seat == "hard",
-    "reason:not_novel": lambda one: one.reason == "not_novel",
-    "source:scene": lambda one: one.source == "scene",
-    "accepted:yes": lambda one: one.accepted is True,
-    "accepted:no": lambda one: one.accepted is False,
-    "-accepted:yes": lambda one: one.accepted is not True,
-    "aligned:no": lambda one: one.aligned is False,
-    "similarity>0.5": lambda one: (one.similarity or 0) > 0.5,
-    "seat:easy passrate=0.8": lambda one: one.seat == "easy" and one.successes == 8,
-    "kind:lift reward>=0.6": lambda one: one.origin == "lift" and (one.reward or 0) >= 0.6,
-    "accepted:yes -similarity<=0.5": lambda one: one.accepted is True and not (one.similarity or 0) <= 0.5,
+    "kind:lemma": lambda entry: entry.origin == "lemma",
+    "kind:goalpost": lambda entry: entry.origin == "goalpost",
+    "seat:hard": lambda entry: entry.seat == "hard",
+    "reason:not_novel": lambda entry: entry.reason == "not_novel",
+    "source:scene": lambda entry: entry.source == "scene",
+    "accepted:yes": lambda entry: entry.accepted is True,
+    "accepted:no": lambda entry: entry.accepted is False,
+    "-accepted:yes": lambda entry: entry.accepted is not True,
+    "aligned:no": lambda entry: entry.aligned is False,
+    "similarity>0.5": lambda entry: (entry.similarity or 0) > 0.5,
+    "seat:easy passrate=0.8": lambda entry: entry.seat == "easy" and entry.successes == 8,
+    "kind:lift reward>=0.6": lambda entry: entry.origin == "lift" and (entry.reward or 0) >= 0.6,
+    "accepted:yes -similarity<=0.5": lambda entry: entry.accepted is True and not (entry.similarity or 0) <= 0.5,
 }
 ANSWERS: dict[str, Callable[[AttemptsEntry], bool]] = {
-    "kind:answers": lambda one: True,
-    "verdict:timeout kind:answers": lambda one: "time_limit" in one.outcomes,
-    "verdict:malformed verdict:time_limit kind:answers": lambda one: {"malformed", "time_limit"} <= set(one.outcomes),
-    "task:deduction": lambda one: one.task == "deduction",
-    "purpose:pass_rate": lambda one: one.purpose == "pass_rate",
-    "tokens>50": lambda one: one.tokens > 50,
-    "-tokens>50": lambda one: one.tokens <= 50,
-    "kind:answers passrate<0.3": lambda one: one.outcomes.get("passed", 0) / one.count < 0.3,
-    "kind:answers reward>0": lambda one: (one.reward or 0) > 0,
-    "kind:answers iteration=1 -purpose:practice": lambda one: one.iteration == 1 and one.purpose != "practice",
-    "kind:answers -verdict:passed": lambda one: "passed" not in one.outcomes,
+    "kind:answers": lambda entry: True,
+    "verdict:timeout kind:answers": lambda entry: "time_limit" in entry.outcomes,
+    "verdict:malformed verdict:time_limit kind:answers": lambda entry: {"malformed", "time_limit"} <= set(entry.outcomes),
+    "task:deduction": lambda entry: entry.task == "deduction",
+    "purpose:pass_rate": lambda entry: entry.purpose == "pass_rate",
+    "tokens>50": lambda entry: entry.tokens > 50,
+    "-tokens>50": lambda entry: entry.tokens <= 50,
+    "kind:answers passrate<0.3": lambda entry: entry.outcomes.get("passed", 0) / entry.count < 0.3,
+    "kind:answers reward>0": lambda entry: (entry.reward or 0) > 0,
+    "kind:answers iteration=1 -purpose:practice": lambda entry: entry.iteration == 1 and entry.purpose != "practice",
+    "kind:answers -verdict:passed": lambda entry: "passed" not in entry.outcomes,
 }
 
 
 @pytest.mark.parametrize("query", QUESTIONS)
 def test_a_field_finds_the_questions_that_it_fits(index: Index, query: str) -> None:
-    found = [hit.appearance for hit in index.search(query, limit=1000)]
+    appearances = [hit.appearance for hit in index.search(query, limit=1000)]
     every = [hit.appearance for hit in index.search("", limit=1000) if hit.appearance]
-    assert found == [one for one in every if QUESTIONS[query](one)]
-    assert 0 < len(found) < len(every)
+    assert appearances == [entry for entry in every if QUESTIONS[query](entry)]
+    assert 0 < len(appearances) < len(every)
 
 
 @pytest.mark.parametrize("query", ANSWERS)
 def test_a_field_finds_the_answers_that_it_fits(index: Index, query: str) -> None:
-    found = [hit.answers for hit in index.search(query, limit=1000)]
-    assert found == [one for one in index.answers(limit=1000) if ANSWERS[query](one)]
-    assert found
+    answers = [hit.answers for hit in index.search(query, limit=1000)]
+    assert answers == [entry for entry in index.answers(limit=1000) if ANSWERS[query](entry)]
+    assert answers
 
 
 def test_what_lacks_a_field_is_not_found_by_it_not_even_negated(index: Index) -> None:
     for query, kind in (("-task:deduction", "answers"), ("-seat:easy", "question"), ("-similarity>2", "question")):
-        found = index.search(query, limit=1000)
-        assert found
-        assert {hit.kind for hit in found} == {kind}
+        hits = index.search(query, limit=1000)
+        assert hits
+        assert {hit.kind for hit in hits} == {kind}
     assert index.search("task:induction seat:easy") == []
 
 
 def test_a_verdict_finds_the_questions_that_have_one_among_their_answers(index: Index) -> None:
     passed = {hit.answers.question for hit in index.search("kind:answers verdict:passed", limit=1000)}
-    found = [hit.appearance for hit in index.search("verdict:passed", limit=1000) if hit.appearance]
+    appearances = [hit.appearance for hit in index.search("verdict:passed", limit=1000) if hit.appearance]
     every = [hit.appearance for hit in index.search("", limit=1000) if hit.appearance]
-    assert found == [one for one in every if one.question in passed]
-    assert found
+    assert appearances == [entry for entry in every if entry.question in passed]
+    assert appearances
 
 
 def test_the_beginning_of_an_id_is_enough(index: Index) -> None:
     lift = index.search("kind:lift accepted:yes")[0].appearance
     for field, value in (("question", lift.question), ("goalpost", lift.goalpost)):
         for query in (f"{field}:{value}", f"{field}:{value[:7].upper()}"):
-            found = index.search(query, limit=1000)
-            assert {getattr(hit.appearance or hit.answers, field, value) for hit in found} == {value}
-            assert {hit.kind for hit in found} == {"question", "answers"}
+            hits = index.search(query, limit=1000)
+            assert {getattr(hit.appearance or hit.answers, field, value) for hit in hits} == {value}
+            assert {hit.kind for hit in hits} == {"question", "answers"}
     policy = index.answers()[0].policy
     assert {hit.answers.policy for hit in index.search(f"policy:{policy[:5]}", limit=1000)} == {policy}
     assert index.search("policy:%") == index.search("question:_") == []
@@ -165,15 +165,15 @@ def test_pages_follow_one_another_without_a_gap(index: Index, query: str) -> Non
 @pytest.mark.parametrize("query", ["", "add", "tokens>0", "-add", "verdict:passed", "add -verdict:passed", "tokens>10000"])
 def test_a_search_that_has_no_time_goes_on_where_it_ended(index: Index, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.index.reader._STRETCH_POSITIONS", 5)
-    found: list[SearchHit] = []
-    asked, before = 0, None
+    all_hits: list[SearchHit] = []
+    searches, before = 0, None
     while before is None or before > 1:
         hits, end = index.search_for(0.0, query, limit=3, before=before)
         assert before is None or end < before
-        found += hits
-        before, asked = end, asked + 1
-    assert found == index.search(query, limit=1000)
-    assert asked > 5
+        all_hits += hits
+        before, searches = end, searches + 1
+    assert all_hits == index.search(query, limit=1000)
+    assert searches > 5
 
 
 @pytest.mark.parametrize(
@@ -267,14 +267,14 @@ def test_the_command_prints_a_line_a_hit_with_what_and_where(run: Path, index: I
     answers = search(run, "verdict:timeout").stdout
     assert len(lines) == len(hits)
     for line, hit in zip(lines, hits, strict=True):
-        one = hit.appearance
+        appearance = hit.appearance
         parts = (
-            str(one.position),
+            str(appearance.position),
             "lemma",
-            one.question,
-            f"{one.stream} {one.version}",
+            appearance.question,
+            f"{appearance.stream} {appearance.version}",
             "io",
-            f"{one.successes}/10",
+            f"{appearance.successes}/10",
             "accepted",
         )
         assert all(part in line for part in parts)
@@ -289,9 +289,9 @@ def test_the_command_takes_terms_that_begin_with_a_minus_and_says_how_to_go_on(r
 
 
 def test_the_command_prints_json(run: Path, index: Index) -> None:
-    found = [json.loads(line) for line in search(run, "solve", "--json").stdout.splitlines()]
+    hits = [json.loads(line) for line in search(run, "solve", "--json").stdout.splitlines()]
     hit = index.search("solve")[0]
-    assert [(one["kind"], one["position"], one["answers"]["question"]) for one in found] == [
+    assert [(entry["kind"], entry["position"], entry["answers"]["question"]) for entry in hits] == [
         ("answers", hit.position, hit.answers.question)
     ]
 

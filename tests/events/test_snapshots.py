@@ -59,9 +59,9 @@ def test_a_fold_goes_on_from_its_snapshot_and_comes_to_the_same(log: ReadCountin
     assert Snapshot(path, Kinds, every=1).fold(log) == fold(Kinds(), log.read())
     log.append("run", [episode_failed(), episode_failed()])
     log.events_read = 0
-    found = Snapshot(path, Kinds, every=1).fold(log)
+    folded = Snapshot(path, Kinds, every=1).fold(log)
     assert log.events_read == 3, "the event of the snapshot, and the two behind it"
-    assert found == fold(Kinds(), log.read())
+    assert folded == fold(Kinds(), log.read())
 
 
 def test_the_summary_of_a_run_can_go_on_from_any_position(path: Path) -> None:
@@ -78,10 +78,10 @@ def test_the_summary_of_a_run_can_go_on_from_any_position(path: Path) -> None:
 
 def test_a_fold_says_how_far_it_is(log: ReadCountingLog, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.projections.snapshots.REPORT_EVERY", 10)
-    said: list[tuple[int, int]] = []
-    Snapshot(path, RunSummary).fold(log, lambda done, of: said.append((done, of)))
+    reports: list[tuple[int, int]] = []
+    Snapshot(path, RunSummary).fold(log, lambda done, of: reports.append((done, of)))
     end = log.head().position
-    assert said == [(done, end) for done in range(10, end + 1, 10)] != []
+    assert reports == [(done, end) for done in range(10, end + 1, 10)] != []
 
 
 def test_a_snapshot_is_written_only_when_enough_is_new(log: ReadCountingLog, path: Path) -> None:

@@ -45,14 +45,14 @@ def indexed(log: MemoryLog, folder: Path) -> Index:
     return indexing.index
 
 
-def episodes_of(log: MemoryLog, folder: Path, asked: QuestionId | None = None) -> list[EpisodeDetail]:
-    index, name = indexed(log, folder), asked or question(1000).id
+def episodes_of(log: MemoryLog, folder: Path, target: QuestionId | None = None) -> list[EpisodeDetail]:
+    index, name = indexed(log, folder), target or question(1000).id
     histories = episode_histories(index, name, index.gaps(name), limit=100)
     return [episode_detail(log, index, episode, goalpost.policy_updates(log)) for episode in histories]
 
 
-def tree(log: MemoryLog, folder: Path, asked: QuestionId | None = None, *, diff: bool = False) -> str:
-    view = goalpost.goalpost_view(log, indexed(log, folder), asked or question(1000).id)
+def tree(log: MemoryLog, folder: Path, target: QuestionId | None = None, *, diff: bool = False) -> str:
+    view = goalpost.goalpost_view(log, indexed(log, folder), target or question(1000).id)
     return shown(goalpost.draw_goalpost(view, log, "runs/x", diff=diff))
 
 
@@ -160,7 +160,7 @@ def test_a_narrow_window_cuts_no_word_of_the_overview(log: MemoryLog) -> None:
         console.print(overview(fold(RunSummary(), log.read())))
     text = capture.get()
     assert "…" not in text
-    assert all(asked.id[:8] in text for asked in tale.goalposts)
+    assert all(goalpost.id[:8] in text for goalpost in tale.goalposts)
 
 
 def test_a_goalpost_reads_the_streams_of_the_episodes_that_are_shown_and_no_others(log: MemoryLog, tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ def test_a_goalpost_reads_the_streams_of_the_episodes_that_are_shown_and_no_othe
 
     class Watched(MemoryLog):
         def read(self, stream=None, **how):  # type: ignore[no-untyped-def]
-            found = list(log.read(stream, **how))
-            read.extend((stream, event.position) for event in found)
-            return iter(found)
+            events = list(log.read(stream, **how))
+            read.extend((stream, event.position) for event in events)
+            return iter(events)
 
     assert len(goalpost.goalpost_view(Watched(), index, question(1000).id, episodes=1).episodes) == 1
     assert {stream for stream, _ in read} <= {None, "episode/00001/000", "episode/00002/000"}
@@ -249,14 +249,14 @@ def test_attempts_that_agree_on_something_else_than_the_program_are_told(log: Me
 def test_a_vote_and_its_label_are_told(log: MemoryLog, tmp_path: Path) -> None:
     tale = example_run(log).run().goalpost().start()
     tale.open(question(1), "unguided")
-    asked, made = tale.propose("open", 1, question(1), 6, 10, voted={"right": False})
-    told = "6 of 10 answers have equal outputs against 1: they are the label (the program's outputs), which is wrong"
+    voted_question, made = tale.propose("open", 1, question(1), 6, 10, voted={"right": False})
+    sentence = "6 of 10 answers have equal outputs against 1: they are the label (the program's outputs), which is wrong"
     index = indexed(log, tmp_path)
-    page = shown(questions.draw_question(questions.question_view(log, index, asked.id), "runs/x"))
-    assert told in " ".join(page.split())
+    page = shown(questions.draw_question(questions.question_view(log, index, voted_question.id), "runs/x"))
+    assert sentence in " ".join(page.split())
     detail = completion_detail(log, "runs/x", made.stream, made.version, 0)
-    assert f"Vote: {told}." in " ".join(shown(draw_attempt(detail, "runs/x")).split())
-    assert detail.label == tuple(pair.output for pair in asked.pairs)
+    assert f"Vote: {sentence}." in " ".join(shown(draw_attempt(detail, "runs/x")).split())
+    assert detail.label == tuple(pair.output for pair in voted_question.pairs)
     tied, _ = tale.propose("open", 2, question(1), 5, 10, voted={"runner_up": 5})
     nobody, _ = tale.propose("open", 3, question(1), 0, 10, voted={"runner_up": 0, "voters": 0})
     index = indexed(log, tmp_path)
@@ -279,8 +279,8 @@ def test_a_given_text_and_a_calibration_are_told(log: MemoryLog, tmp_path: Path)
     tale.finish().update().evaluate().calibrate(scores=[(True, 0.75, 0.875), (False, 0.5, 0.25), (False, 0.5, 0.75)])
     index = indexed(log, tmp_path)
     page = shown(questions.draw_question(questions.question_view(log, index, given.fact.question), "runs/x"))
-    told = f"In iteration 1 a text was given to the student to learn as an uncertain one, 5 tokens ({given.stream})."
-    assert told in " ".join(page.split())
+    sentence = f"In iteration 1 a text was given to the student to learn as an uncertain one, 5 tokens ({given.stream})."
+    assert sentence in " ".join(page.split())
     summary = fold(RunSummary(), log.read())
     page = " ".join(shown(overview(summary, whole=True)).split())
     assert "2 texts were given to learn, 1 of 2 of them certain." in page
@@ -296,23 +296,23 @@ def test_a_given_text_and_a_calibration_are_told(log: MemoryLog, tmp_path: Path)
 def test_a_question_that_only_evaluations_ask_is_found_by_its_whole_id(log: MemoryLog, tmp_path: Path) -> None:
     record_example(log)
     index = indexed(log, tmp_path)
-    asked = questions.find_question(index, question(1).id)
-    text = shown(questions.draw_question(questions.question_view(log, index, asked), "runs/x"))
-    assert f"evaluation question {asked}" in text
+    target = questions.find_question(index, question(1).id)
+    text = shown(questions.draw_question(questions.question_view(log, index, target), "runs/x"))
+    assert f"evaluation question {target}" in text
     assert "evaluation/test/00000:1" in text
 
 
 def test_hostile_text_reaches_the_terminal_as_harmless_text(log: MemoryLog, tmp_path: Path) -> None:
     evil = HOSTILE[:-1]
     tale = example_run(log).run(name=evil).start()
-    asked = Question(statement=evil, program=f"def f(x):\n    return '{evil}'", private=(IOPair(input=evil, output=evil),))
-    tale.goalposts.append(asked)
-    log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source=evil)])
+    hostile = Question(statement=evil, program=f"def f(x):\n    return '{evil}'", private=(IOPair(input=evil, output=evil),))
+    tale.goalposts.append(hostile)
+    log.append("goalposts", [GoalpostAdded(question=hostile.id, blob=log.put(canonical(hostile)), source=evil)])
     tale.fail(evil)
-    tale.open(asked, "guided").reject("easy", 1, asked, "broken", detail=evil)
+    tale.open(hostile, "guided").reject("easy", 1, hostile, "broken", detail=evil)
     index = indexed(log, tmp_path)
-    text = shown(overview(fold(RunSummary(), log.read()), evil)) + tree(log, tmp_path, asked.id)
-    text += shown(questions.draw_question(questions.question_view(log, index, asked.id), evil))
+    text = shown(overview(fold(RunSummary(), log.read()), evil)) + tree(log, tmp_path, hostile.id)
+    text += shown(questions.draw_question(questions.question_view(log, index, hostile.id), evil))
     assert text.count("[red]x[/red][/]") >= 9
     assert not {character for character in text if ord(character) < 32 or 127 <= ord(character) < 160} - {"\n"}
     assert "\u202e" not in text
@@ -360,9 +360,9 @@ def test_the_command_prints_tables_and_trees(run: Path) -> None:
 
 
 def test_a_statement_that_is_gone_does_not_hide_the_rest(log: MemoryLog, tmp_path: Path) -> None:
-    asked = question(1000)
-    log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="s")])
-    view = goalpost.goalpost_view(log, indexed(log, tmp_path), asked.id)
+    target = question(1000)
+    log.append("goalposts", [GoalpostAdded(question=target.id, blob=log.put(canonical(target)), source="s")])
+    view = goalpost.goalpost_view(log, indexed(log, tmp_path), target.id)
     assert "cannot be read; the log is damaged" in shown(goalpost.draw_goalpost(view, MemoryLog(), "runs/x"))
 
 
@@ -446,10 +446,10 @@ def test_commands_to_copy_are_never_broken_and_hold_no_password(capsys: pytest.C
 
 
 def test_code_that_stands_before_every_answer_is_shown(log: MemoryLog, tmp_path: Path) -> None:
-    asked = Question(statement="What?", context="from math import gcd", private=(IOPair(input="1", output="1"),))
+    target = Question(statement="What?", context="from math import gcd", private=(IOPair(input="1", output="1"),))
     example_run(log).run(name="little")
-    log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="test")])
-    view = questions.question_view(log, indexed(log, tmp_path), asked.id)
-    for text in (tree(log, tmp_path, asked.id), shown(questions.draw_question(view, "runs/x"))):
+    log.append("goalposts", [GoalpostAdded(question=target.id, blob=log.put(canonical(target)), source="test")])
+    view = questions.question_view(log, indexed(log, tmp_path), target.id)
+    for text in (tree(log, tmp_path, target.id), shown(questions.draw_question(view, "runs/x"))):
         assert "Code before every answer" in text
         assert "from math import gcd" in text

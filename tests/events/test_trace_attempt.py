@@ -51,9 +51,9 @@ def test_an_advantage_is_what_the_credit_gives_beside_everything_that_the_iterat
     record_example(log).finish()
     groups = [RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for fact in rewards(log)]
     wanted = [row[0] for row in trr_plus_plus_and_grpo(groups)]
-    given = list(log.read(kinds=("reward_given",)))
-    found = [completion_detail(log, "", event.stream, event.fact.of, 0).advantage for event in given]  # type: ignore[union-attr]
-    assert found == wanted
+    reward_events = list(log.read(kinds=("reward_given",)))
+    advantages = [completion_detail(log, "", event.stream, event.fact.of, 0).advantage for event in reward_events]  # type: ignore[union-attr]
+    assert advantages == wanted
 
 
 def test_the_runs_own_credit_and_scale_make_advantages(log: MemoryLog) -> None:
@@ -132,10 +132,10 @@ def test_pieces_are_the_completion_cut_at_its_tokens(tmp_path: Path) -> None:
     (tmp_path / "weights" / "other").mkdir(parents=True)
     tokenizer.save(str(tmp_path / "weights" / "other" / "tokenizer.json"))
     text = "x = 'é🙂'\n"
-    found = token_texts(str(tmp_path), Digest("f" * 64), tokenizer.encode(text).ids)
-    assert found is not None
-    assert "".join(found) == text
-    assert found[5:11] == ["", "é", "", "", "", "🙂"]
+    pieces = token_texts(str(tmp_path), Digest("f" * 64), tokenizer.encode(text).ids)
+    assert pieces is not None
+    assert "".join(pieces) == text
+    assert pieces[5:11] == ["", "é", "", "", "", "🙂"]
     broken = tokenizer.encode("🙂" * 9).ids[1:-1]
     assert len(token_texts(str(tmp_path), Digest("f" * 64), [*broken, *broken, -3]) or ()) == 2 * len(broken) + 1
     (tmp_path / "weights" / "other" / "tokenizer.json").write_text("{")
@@ -164,10 +164,10 @@ def test_lines_that_have_little_in_common_are_gone_and_new_as_a_whole() -> None:
 def test_differences_hold_both_texts_whole(seed: int) -> None:
     draw = random.Random(seed)
     old, new = ("\n".join("".join(draw.choices("ab \t(\x1b\u202e", k=9)) for _ in range(draw.randrange(30))) for _ in "ab")
-    found = diff_lines(old, new)
-    assert [line.text for line in found if line.mark != "+"] == (old.split("\n") if old else [])
-    assert [line.text for line in found if line.mark != "-"] == (new.split("\n") if new else [])
-    assert all(0 <= start < end <= len(line.text) for line in found for start, end in line.spans)
+    differences = diff_lines(old, new)
+    assert [line.text for line in differences if line.mark != "+"] == (old.split("\n") if old else [])
+    assert [line.text for line in differences if line.mark != "-"] == (new.split("\n") if new else [])
+    assert all(0 <= start < end <= len(line.text) for line in differences for start, end in line.spans)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,11 @@ def variant(trace: Trace, run: Path, kind: str = "lemma") -> str:
     """The id of the first accepted one."""
     seat = {"lemma": "easy", "lift": "hard"}[kind]
     history = json.loads(trace(run, GOALPOST, "--json"))
-    return next(one["question"] for one in history["episodes"][0]["proposals"] if one["accepted"] and one["seat"] == seat)
+    return next(
+        proposal["question"]
+        for proposal in history["episodes"][0]["proposals"]
+        if proposal["accepted"] and proposal["seat"] == seat
+    )
 
 
 def test_the_overview_ends_with_commands_that_work(trace: Trace, run: Path) -> None:
@@ -98,8 +102,8 @@ def test_json_of_each_has_these_fields(trace: Trace, run: Path) -> None:
         *("stream", "iteration", "axis", "position", "gap", "best_share", "gap_after"),
         *("answers", "proposals", "ending", "failure", "learned"),
     }
-    asked = json.loads(trace(run, variant(trace, run), "--json"))
-    assert set(asked) == {"question", "text", "appearances", "answers", "parent"}
+    data = json.loads(trace(run, variant(trace, run), "--json"))
+    assert set(data) == {"question", "text", "appearances", "answers", "parent"}
     attempt = json.loads(trace(run, GOALPOST, "--attempt", 0, "--json"))
     assert set(attempt) == {
         *("name", "stream", "version", "index", "count", "positions", "iteration", "purpose", "role", "task", "asked"),
@@ -149,15 +153,15 @@ def test_where_no_answer_passed_the_one_that_passed_most_tests_is_a_command_away
     shares = (1, 2, 0, 2)
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
         tale = example_run(log).run().goalpost().start(2).episode()
-        asked = tale.goalposts[0]
-        tale.open(asked, "guided")
+        goalpost = tale.goalposts[0]
+        tale.open(goalpost, "guided")
         fact = AttemptsMade(
-            purpose="gap", question=asked.id, task="induction", pair=None, generation=tale.generation("Solve", 4)
+            purpose="gap", question=goalpost.id, task="induction", pair=None, generation=tale.generation("Solve", 4)
         )
         made = log.append(tale.stream, [fact])[0]
         verdicts = tuple(Verdict(outcome="wrong_answer", passed=count, total=3) for count in shares)
         log.append(tale.stream, [AttemptsVerified(of=made.version, verdicts=verdicts, provenance=PROVENANCE)])
-        log.append(tale.stream, [GapMeasured(question=asked.id, successes=0, attempts=4, best_share=2 / 3, gap=1)])
+        log.append(tale.stream, [GapMeasured(question=goalpost.id, successes=0, attempts=4, best_share=2 / 3, gap=1)])
     line = next(line for line in trace(tmp_path, GOALPOST).splitlines() if line.startswith("the best answer"))
     shown = trace(*shlex.split(line[line.index(" -m ") :])[2:])
     assert shown.startswith("attempt 1 of episode/00001/001:2,")
@@ -186,16 +190,16 @@ def test_an_attempt_shows_what_it_was_worth_and_who_learned_from_it(trace: Trace
     ],
 )
 def test_what_is_not_found_is_one_sentence(trace: Trace, run: Path, words: list[str], message: str) -> None:
-    said = trace(run, *words, code=2)
-    assert message in said
-    assert len(said.splitlines()) == 1
+    output = trace(run, *words, code=2)
+    assert message in output
+    assert len(output.splitlines()) == 1
 
 
-def tell_hostile(log, asked: Question) -> ExampleRun:  # type: ignore[no-untyped-def]
+def tell_hostile(log, hostile: Question) -> ExampleRun:  # type: ignore[no-untyped-def]
     tale = example_run(log).run().goalpost().start()
     tale.stream = "episode/00001/000"
     started = EpisodeStarted(
-        iteration=1, purpose="practice", question=asked.id, blob=log.put(canonical(asked)), axis="io", seed=0
+        iteration=1, purpose="practice", question=hostile.id, blob=log.put(canonical(hostile)), axis="io", seed=0
     )
     generation = Generation(
         policy=START_WEIGHTS,
@@ -209,7 +213,7 @@ def tell_hostile(log, asked: Question) -> ExampleRun:  # type: ignore[no-untyped
         sampling=Sampling(),
     )
     wrong = Verdict(outcome="wrong_answer", passed=0, total=1, detail=HOSTILE)
-    made = AttemptsMade(purpose="practice", question=asked.id, task="induction", generation=generation)
+    made = AttemptsMade(purpose="practice", question=hostile.id, task="induction", generation=generation)
     log.append(tale.stream, [started, made, AttemptsVerified(of=2, verdicts=(wrong,), provenance=PROVENANCE)])
     return tale
 
@@ -219,14 +223,14 @@ def test_hostile_prompts_completions_and_programs_reach_the_terminal_as_harmless
     trace: Trace, tmp_path: Path, words: list[str]
 ) -> None:
     program = f"def f(x):\n    return '{HOSTILE}' + x"
-    asked = Question(statement=HOSTILE, program=program, private=(IOPair(input=HOSTILE, output=HOSTILE),))
+    hostile = Question(statement=HOSTILE, program=program, private=(IOPair(input=HOSTILE, output=HOSTILE),))
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        tell_hostile(log, asked)
-    text = trace(tmp_path, asked.id, *words)
+        tell_hostile(log, hostile)
+    text = trace(tmp_path, hostile.id, *words)
     assert text.count("[red]x[/red][/]") >= 4
     assert not {character for character in text if ord(character) < 32 or 127 <= ord(character) < 160} - {"\n"}
     assert not {"\u202e", "\u2066"} & set(text)
-    assert "evil" in trace(tmp_path, asked.id, *words, "--json")
+    assert "evil" in trace(tmp_path, hostile.id, *words, "--json")
 
 
 def started(run: Path, *words: str) -> subprocess.Popen[str]:

@@ -85,7 +85,7 @@ def test_pages_can_be_heard_labels_captions_landmarks_and_no_id_twice(pages: dic
         assert all(drawing.get("role") in ("img", "group") or drawing.get("aria-hidden") for drawing in looked.of("svg")), (
             address
         )
-        named = [one for one in looked.of("input") if one.get("id") and one["id"] not in looked.labels]
+        named = [field for field in looked.of("input") if field.get("id") and field["id"] not in looked.labels]
         assert not named, f"{address}: {named}"
         live = [attrs for _, attrs in looked.tags if "data-live" in attrs]
         assert all(attrs.get("id") for attrs in live), f"{address}: {live}"
@@ -235,10 +235,10 @@ def test_runs_side_by_side_show_the_settings_that_differ(tmp_path: Path, example
     with closing(Viewer([str(example.log.path), str(tmp_path / "second")])) as viewer:
         wait_until_indexed(viewer, "first")
         wait_until_indexed(viewer, "second")
-        found = TestClient(make_app(viewer)).get("/compare.json?run=first&run=second").json()
-    assert found["settings"]["recipe"] == ["gasp", "azr"]
-    assert "seed" not in found["settings"]
-    numbers = {row["name"]: row["values"] for row in found["numbers"]}
+        comparison = TestClient(make_app(viewer)).get("/compare.json?run=first&run=second").json()
+    assert comparison["settings"]["recipe"] == ["gasp", "azr"]
+    assert "seed" not in comparison["settings"]
+    numbers = {row["name"]: row["values"] for row in comparison["numbers"]}
     assert numbers["iterations"] == [2, 1]
     assert numbers["test pass@1"][1] is None
 

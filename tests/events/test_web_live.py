@@ -120,11 +120,11 @@ def test_the_list_of_runs_is_notified_of_new_runs(tmp_path: Path, viewer: Viewer
 
 def test_two_viewers_of_one_run_show_the_same(tmp_path: Path, example: ExampleRun) -> None:
     where = str(tmp_path / "runs" / "first")
-    with closing(Viewer([where])) as one, closing(Viewer([where])) as other:
+    with closing(Viewer([where])) as first, closing(Viewer([where])) as other:
         example.play()
-        wait_until_indexed(one, "first")
+        wait_until_indexed(first, "first")
         wait_until_indexed(other, "first")
-        pages = [TestClient(make_app(viewer)).get("/runs/first/goalposts.json").json() for viewer in (one, other)]
+        pages = [TestClient(make_app(viewer)).get("/runs/first/goalposts.json").json() for viewer in (first, other)]
         assert pages[0] == pages[1]
 
 
@@ -172,12 +172,12 @@ def test_a_summary_goes_on_from_where_it_was_kept(tmp_path: Path, monkeypatch: p
 
 def test_a_summary_that_was_given_out_does_not_change_any_more(example: ExampleRun, viewer: Viewer) -> None:
     wait_until_indexed(viewer, "first")
-    given = viewer.run("first").summary()
-    again = _copied(given)
+    summary = viewer.run("first").summary()
+    again = _copied(summary)
     example.start(2).episode(gap_successes=3)
     wait_until_indexed(viewer, "first")
-    assert given == again
-    assert viewer.run("first").summary() != given
+    assert summary == again
+    assert viewer.run("first").summary() != summary
 
 
 def test_closing_leaves_no_thread_and_no_open_file(tmp_path: Path, example: ExampleRun) -> None:
@@ -209,11 +209,11 @@ def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewe
     wait_until_indexed(viewer, "first")
     voted, made = example.propose("hard", 1, lemma, 6, 10, voted={"right": True})
     wait_until_indexed(viewer, "first")
-    given = example.give(certain=True)
+    summary = example.give(certain=True)
     example.finish().update().calibrate(scores=[(True, 0.75, 0.875)])
     wait_until_indexed(viewer, "first")
     client = TestClient(make_app(viewer))
-    page = client.get(f"/runs/first/questions/{given.fact.question}").text
+    page = client.get(f"/runs/first/questions/{summary.fact.question}").text
     assert f"In iteration {example.iteration} a text was given to the student to learn as a certain answer, 4 tokens" in page
     assert "1 given text<" in client.get(f"/runs/first/policies/{example.policies['student']}").text
     assert "test average precision" in client.get("/runs/first").text

@@ -49,8 +49,8 @@ def attack(tale: ExampleRun) -> None:
     texts = log.put(json.dumps([f"```python\ndef f(x):\n    return {HOSTILE!r}\n```\n{HOSTILE}", HOSTILE]).encode())
     tokens = log.put(pack_rollouts([1], [range(LONG), [1]], [[-0.5] * LONG, [-0.5]]))
     generation = tale.generation(HOSTILE, 2).model_copy(update={"texts": texts, "tokens": tokens})
-    asked = AttemptsMade(purpose="gap", question=goalpost.id, task="induction", generation=generation)
-    made = log.append(tale.stream, [asked])[0]
+    fact = AttemptsMade(purpose="gap", question=goalpost.id, task="induction", generation=generation)
+    made = log.append(tale.stream, [fact])[0]
     verdicts = tuple(Verdict(outcome="runtime_error", passed=0, total=5, detail=HOSTILE) for _ in range(2))
     log.append(tale.stream, [AttemptsVerified(of=made.version, verdicts=verdicts, provenance=PROVENANCE)])
     one = tale.generation(HOSTILE, 1, "teacher")
@@ -100,8 +100,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     tale.finish().update().start(4).episode(gap_successes=2, task="induction").episode().episode()
     attack(tale)
     tale.fail("engine " + HOSTILE).open(tale.goalposts[0], "guided")
-    asked = QuestionProposed(seat="easy", attempt=1, parent=tale.goalposts[0].id, generation=tale.generation("?", 1, "teacher"))
-    log.append(tale.stream, [asked])
+    fact = QuestionProposed(seat="easy", attempt=1, parent=tale.goalposts[0].id, generation=tale.generation("?", 1, "teacher"))
+    log.append(tale.stream, [fact])
     tale.finish().update().evaluate().end()
     log.close()
     made = Site(folder)

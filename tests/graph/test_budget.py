@@ -43,9 +43,9 @@ def test_the_command_prints_it_and_needs_no_torch() -> None:
         [sys.executable, "-c", code, str(PAPER)], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     command = [sys.executable, "-m", "graph.estimate.budget", str(PAPER), "--gpu", "H200"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert said == plain
-    assert "| **memory of a training process** |" in said
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert output == plain
+    assert "| **memory of a training process** |" in output
 
 
 @pytest.mark.parametrize(

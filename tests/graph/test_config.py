@@ -98,8 +98,8 @@ def test_the_settings_of_older_logs_are_read_in_the_units_of_today():
     today = Config().model_dump(mode="json")
     old = {**today, "serve": {**today["serve"], "memory": 0.25}}
     del old["serve"]["gpu_memory"], old["serve"]["kv_cache_gib"], old["threads"]
-    found = Config.recorded(old)
-    assert (found.serve.gpu_memory, found.serve.kv_cache_gib) == (0.25, 0.25)
+    config = Config.recorded(old)
+    assert (config.serve.gpu_memory, config.serve.kv_cache_gib) == (0.25, 0.25)
     assert Config.recorded(today) == Config() == Config.recorded({})
     with pytest.raises(BadInput, match=r"no setting 'serve.memory'; did you mean 'serve.gpu_memory'"):
         configure(None, ["serve.memory=0.5"])

@@ -87,8 +87,8 @@ def test_a_run_survives_kill_9_of_every_part(world):
             seen = wait_for_progress(world, process, seen)
             wait(process, 3 * chance.random())
             victim = VICTIMS[len(struck)]
-            if process.poll() is None and (found := processes(world, victim, process.pid)):
-                os.kill(found[0], signal.SIGKILL)
+            if process.poll() is None and (victims := processes(world, victim, process.pid)):
+                os.kill(victims[0], signal.SIGKILL)
                 struck.append(victim)
                 wait(process, 60 if victim != "container" else 0)
         out, err = process.communicate(timeout=300)

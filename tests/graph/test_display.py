@@ -43,14 +43,14 @@ def played():
 
 
 def display_of(log):
-    found = RunMonitor(log, Config())
-    found.update()
-    return found
+    monitor = RunMonitor(log, Config())
+    monitor.update()
+    return monitor
 
 
 def test_a_learned_iteration_is_one_line(played):
-    said = [line for _, line in progress_lines(display_of(played).summary)]
-    (iteration,) = [line for line in said if line.startswith("iteration")]
+    lines = [line for _, line in progress_lines(display_of(played).summary)]
+    (iteration,) = [line for line in lines if line.startswith("iteration")]
     for words in ("iteration 1", "failed 1", "gap 1.00", "lemmas 1/1", "lifts 1/1"):
         assert words in iteration
 
@@ -125,6 +125,6 @@ async def test_without_a_terminal_what_is_being_done_is_told_when_nothing_else_i
         while "tokens learned" not in console.file.getvalue() and not showing.done():
             await asyncio.sleep(0.05)
     showing.cancel()
-    said = console.file.getvalue()
-    assert said.count("warning: a server is [slow]\n") == 1
-    assert "waiting for the trainer, for 0:00 (tokens learned: 3 of 8)\n" in said
+    output = console.file.getvalue()
+    assert output.count("warning: a server is [slow]\n") == 1
+    assert "waiting for the trainer, for 0:00 (tokens learned: 3 of 8)\n" in output

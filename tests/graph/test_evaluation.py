@@ -68,11 +68,11 @@ async def test_what_a_server_has_answered_is_kept_whatever_becomes_of_the_rest_a
     with suppress(asyncio.CancelledError):
         await evaluating
     again = StallingModel(0)
-    found = await evaluator(log, again).evaluate("test", QUESTIONS, 0)
-    assert isinstance(found, EvaluationFinished)
+    result = await evaluator(log, again).evaluate("test", QUESTIONS, 0)
+    assert isinstance(result, EvaluationFinished)
     assert again.asked == 2
     assert sorted(answered(log)) == sorted(question.id for question in QUESTIONS)
-    assert found.successes == dict.fromkeys((question.id for question in QUESTIONS), 0)
+    assert result.successes == dict.fromkeys((question.id for question in QUESTIONS), 0)
 
 
 @pytest.mark.parametrize(

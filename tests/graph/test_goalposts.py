@@ -98,14 +98,14 @@ def run(unsolvable) -> Path:
 
 def test_what_is_solved_drops_and_the_rest_stays_with_a_provenance_that_the_log_confirms(mixed, tmp_path):
     out = tmp_path / "kept.jsonl"
-    kept, origin, said = run_goalposts(out, mixed, *SMALL, "--rest", tmp_path / "rest.jsonl")
+    kept, origin, output = run_goalposts(out, mixed, *SMALL, "--rest", tmp_path / "rest.jsonl")
     assert kept == UNHEARD
     assert list(load_questions(str(tmp_path / "rest.jsonl"), "practice").questions) == EASY
     assert (origin.questions, origin.kept, origin.unsolved, origin.samples) == (9, 3, 3, 10)
     assert (origin.named, origin.seed, origin.sampling.temperature) == (("pocket",), 0, 1)
-    (asked,) = origin.policies
-    assert (asked.policy, asked.asked, asked.dropped) == (POCKET, 9, 6)
-    assert "3 of 9 questions are goalposts" in said
+    (policy,) = origin.policies
+    assert (policy.policy, policy.asked, policy.dropped) == (POCKET, 9, 6)
+    assert "3 of 9 questions are goalposts" in output
     with closing(log_of(out, origin)) as log:
         first = next(iter(log.read())).fact
         assert isinstance(first, RunStarted)
@@ -114,7 +114,7 @@ def test_what_is_solved_drops_and_the_rest_stays_with_a_provenance_that_the_log_
             origin.prompts,
             origin.commit,
         )
-        answered = [successes(log, stream) for stream in asked.streams]
+        answered = [successes(log, stream) for stream in policy.streams]
         assert {question for counts in answered for question, count in counts.items() if count} == {q.id for q in EASY}
         made = [event.fact for event in log.read(kinds=("attempts_made",))]
         assert all(sum(f.generation.count for f in made if f.question == q.id) == 10 for q in kept)
@@ -168,7 +168,7 @@ def test_what_only_later_weights_of_a_run_solve_is_dropped_by_them(mixed, tmp_pa
     assert kept == UNHEARD
     # The run's first weights are the base, and its last are the pocket model.
     assert origin.named == (str(unsolvable), "run", "pocket")
-    assert [(asked.who, asked.iteration, asked.asked, asked.dropped) for asked in origin.policies] == [
+    assert [(policy.who, policy.iteration, policy.asked, policy.dropped) for policy in origin.policies] == [
         (str(unsolvable), 0, 9, 0),
         ("run", 3, 9, 6),
     ]
@@ -198,12 +198,12 @@ def test_weights_that_are_not_what_the_trainer_made_answer_nothing(mixed, tmp_pa
 def test_errata_are_left_out_counted_and_named(tmp_path):
     name = "abc350_c"
     records = [record(), record(question_id=name, question_content="Sort it.")]
-    (tmp_path / "lcb.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
-    asked = f"livecodebench:{tmp_path}/lcb.jsonl?paper=train&errata=drop"
-    kept, origin, said = run_goalposts(tmp_path / "kept.jsonl", asked, *SMALL)
+    (tmp_path / "lcb.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records))
+    spec = f"livecodebench:{tmp_path}/lcb.jsonl?paper=train&errata=drop"
+    kept, origin, output = run_goalposts(tmp_path / "kept.jsonl", spec, *SMALL)
     assert [question.statement for question in kept] == ["Add one."]
-    assert (origin.set, origin.questions, origin.left_out) == (asked, 1, {name: LIVECODEBENCH[name]})
-    assert "1 records left out" in said
+    assert (origin.set, origin.questions, origin.left_out) == (spec, 1, {name: LIVECODEBENCH[name]})
+    assert "1 records left out" in output
 
 
 def test_a_further_run_practises_on_what_is_left_and_its_weights_are_asked_too(tmp_path, monkeypatch):
@@ -211,14 +211,21 @@ def test_a_further_run_practises_on_what_is_left_and_its_weights_are_asked_too(t
     # Half known, and asked once, so that some are left and something is learned.
     save_questions(tmp_path / "half.jsonl", generate("train", 12, 7, rare=(1, 2)))
     small = ("iterations=2", "practice=4", "practice_attempts=6")
-    words = ("--further", "--samples", "1", *SMALL[2:], *(f"--set=play.{one}" for one in small), "--set=evaluate.attempts=1")
+    words = (
+        "--further",
+        "--samples",
+        "1",
+        *SMALL[2:],
+        *(f"--set=play.{setting}" for setting in small),
+        "--set=evaluate.attempts=1",
+    )
     kept, origin, _ = run_goalposts(tmp_path / "kept.jsonl", tmp_path / "half.jsonl", *words)
     name = origin.named[1]
-    assert [(asked.who, asked.iteration) for asked in origin.policies] == [("pocket", 0), (name, 1), (name, 2)]
+    assert [(policy.who, policy.iteration) for policy in origin.policies] == [("pocket", 0), (name, 1), (name, 2)]
     base, *others = origin.policies
     left = load_questions(str(next((tmp_path / "runs" / origin.log).glob("left-*.jsonl"))), "train").questions
     assert len(left) == base.asked - base.dropped == others[0].asked
-    assert len(kept) == len(left) - sum(asked.dropped for asked in others)
+    assert len(kept) == len(left) - sum(policy.dropped for policy in others)
     with closing(open_run(str(tmp_path / "runs" / name))) as log:
         started = [event.fact for event in log.read(kinds=("episode_started",))]
         assert {(fact.purpose, fact.question in {q.id for q in left}) for fact in started} == {("practice", True)}

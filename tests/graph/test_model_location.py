@@ -54,18 +54,18 @@ def test_a_name_of_the_hub_is_found_in_the_cache_without_network(tmp_path):
 @pytest.mark.parametrize("spec", ["someone/absent", "someone/small@v2"])
 def test_what_is_not_found_is_one_sentence_with_the_cure(tmp_path, spec):
     cached(tmp_path)
-    said = resolved(tmp_path, spec)
-    assert said.startswith("said: ")
-    assert "\n" not in said
-    assert f"hf download {spec.partition('@')[0]}" in said
+    sentence = resolved(tmp_path, spec)
+    assert sentence.startswith("said: ")
+    assert "\n" not in sentence
+    assert f"hf download {spec.partition('@')[0]}" in sentence
 
 
 @pytest.mark.parametrize("without", ["config.json", "tokenizer.json"])
 def test_a_model_that_is_not_whole_is_named(tmp_path, without):
     cached(tmp_path, without=without)
-    said = resolved(tmp_path, "someone/small")
-    assert said.startswith("said: ")
-    assert without in said or "hf download" in said
+    sentence = resolved(tmp_path, "someone/small")
+    assert sentence.startswith("said: ")
+    assert without in sentence or "hf download" in sentence
 
 
 def test_a_folder_goes_before_the_hub(tmp_path, monkeypatch):

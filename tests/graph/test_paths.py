@@ -37,9 +37,9 @@ def begun(tmp_path, monkeypatch) -> Path:
 
 def test_it_goes_on_from_any_folder(begun, tmp_path, monkeypatch):
     monkeypatch.chdir("/")
-    log, config, given = reopen_run(begun)
+    log, config, inputs = reopen_run(begun)
     with closing(log):
-        assert [given.goalposts.questions[0].statement, given.practice[0].statement, given.test[0].statement] == [
+        assert [inputs.goalposts.questions[0].statement, inputs.practice[0].statement, inputs.test[0].statement] == [
             "goals",
             "practice",
             "test",

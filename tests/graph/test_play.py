@@ -69,8 +69,8 @@ class ScriptedAnswers:
             return "```input\n[1, 2, 3]\n```"
         if "what does it return" in prompt:
             return "```output\n[1]\n```"
-        asked = re.search(r"^(sort.*|Given.*)$", prompt, re.MULTILINE)
-        right = RIGHT.get(asked[1] if asked else "")
+        statement = re.search(r"^(sort.*|Given.*)$", prompt, re.MULTILINE)
+        right = RIGHT.get(statement[1] if statement else "")
         return python(right if right and index % 2 else WRONG)
 
     def tries(self, prompt, seed):
@@ -81,7 +81,7 @@ class ScriptedAnswers:
 def node_context(log, runner, lockstep, script, play):
     model = lockstep.model(ScriptedModel(script))
     prompts = Prompts(SHIPPED_PROMPTS / "pocket")
-    found = NodeContext(
+    context = NodeContext(
         log=log,
         teacher=Teacher(model, prompts, log, play.teacher.sampling),
         solver=Solver(model, prompts, log),
@@ -91,8 +91,8 @@ def node_context(log, runner, lockstep, script, play):
         play=play,
         similarity=0.95,
     )
-    restore_novelty(log, found.novelty)
-    return found
+    restore_novelty(log, context.novelty)
+    return context
 
 
 async def episode(log, runner, script, *, stream="episode/00001/000", seed=5, purpose="guided", question=GOALPOST, **settings):
@@ -127,9 +127,9 @@ async def test_an_episode_tells_its_story_in_order(log, runner):
         "pass_rate_measured", "reward_given", "question_accepted",
     ]  # fmt: skip
     start = ["episode_started", "attempts_made", "attempts_verified", "gap_measured"]
-    told = [kind for kind in kinds if kind in {*start, *proposing, *asking}]
-    assert told[: len(start)] == start
-    assert told[4:10] == proposing * 2
+    shown = [kind for kind in kinds if kind in {*start, *proposing, *asking}]
+    assert shown[: len(start)] == start
+    assert shown[4:10] == proposing * 2
     assert [fact.reason for fact in facts(log, QuestionRejected)] == ["malformed", "unsafe"]
     assert [fact.seat for fact in facts(log, QuestionAccepted)] == ["easy", "hard"]
     assert end_reason(final, 0.9, EpisodePlan()) == "played"
@@ -264,7 +264,7 @@ async def test_what_every_attempt_used_is_beside_its_verdict(log, runner):
         for name, least in (("seconds", 0), ("cpu_seconds", 0), ("peak_mb", 1)):
             measured = used[version][name]
             assert len(measured) == len(fact.verdicts)
-            ran = [one.outcome != "malformed" and tasks[version] != "deduction" for one in fact.verdicts]
+            ran = [verdict.outcome != "malformed" and tasks[version] != "deduction" for verdict in fact.verdicts]
             assert all((value is not None and value > least) == was for value, was in zip(measured, ran, strict=True))
 
 

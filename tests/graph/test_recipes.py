@@ -94,9 +94,9 @@ def test_the_name_is_the_algorithm(name):
 
 @pytest.mark.parametrize(("name", "paper"), [("one_step_medium", MEDIUM), ("one_step_hard", LIFT)])
 def test_a_single_step_is_rewarded_as_the_paper_says_on_the_grid_of_ten(name, paper):
-    found = Config(recipe=name).algorithm()
-    assert [round(found.teacher_reward("easy", n, 10), 3) for n in range(11)] == paper
-    assert [found.band("easy", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
+    recipe = Config(recipe=name).algorithm()
+    assert [round(recipe.teacher_reward("easy", n, 10), 3) for n in range(11)] == paper
+    assert [recipe.band("easy", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
 
 
 def test_an_unguided_proposal_earns_the_share_of_failures_unless_all_or_none_fail():
@@ -116,10 +116,10 @@ def test_a_voted_question_earns_one_if_some_and_not_all_agree_and_a_proposal_tha
 
 
 def test_settings_that_a_recipe_names_hold_where_nothing_else_is_set():
-    found = configure(None, ["recipe=sqlm", "learn.kl=0.5", "play.episodes=3"])
-    assert (found.play.public_pairs, found.play.tasks, found.play.episodes) == (0, ("induction",), 3)
-    assert (found.learn.teaches_every, found.learn.kl) == (5, 0.5)
-    assert Config.recorded(found.model_dump(mode="json")) == found
+    config = configure(None, ["recipe=sqlm", "learn.kl=0.5", "play.episodes=3"])
+    assert (config.play.public_pairs, config.play.tasks, config.play.episodes) == (0, ("induction",), 3)
+    assert (config.learn.teaches_every, config.learn.kl) == (5, 0.5)
+    assert Config.recorded(config.model_dump(mode="json")) == config
     assert Config().learn.teaches_every == 1
 
 
@@ -184,9 +184,9 @@ def test_gasp_credits_practice_by_question_and_play_by_task_in_the_given_order(b
 @pytest.mark.parametrize("name", ADVANTAGE_ESTIMATORS)
 @given(groups)
 def test_credit_is_one_finite_number_a_completion_and_nothing_where_all_are_rewarded_alike(name, batch):
-    found = ADVANTAGE_ESTIMATORS[name](batch)
-    assert [len(row) for row in found] == [len(group.rewards) for group in batch]
-    assert all(map(isfinite, chain(*found)))
+    advantages = ADVANTAGE_ESTIMATORS[name](batch)
+    assert [len(row) for row in advantages] == [len(group.rewards) for group in batch]
+    assert all(map(isfinite, chain(*advantages)))
     alike = [replace(group, rewards=(0.1,) * len(group.rewards)) for group in batch]
     assert not any(chain(*ADVANTAGE_ESTIMATORS[name](alike)))
 

@@ -30,8 +30,8 @@ def made(tmp_path_factory) -> dict[str, Path]:
 def changed(folder: Path, to: Path, file: str = "config.json", **change) -> Path:
     """The model with other words in a file; None takes one out."""
     shutil.copytree(folder, to)
-    found = json.loads((to / file).read_text()) | change
-    (to / file).write_text(json.dumps({key: value for key, value in found.items() if value is not None}))
+    settings = json.loads((to / file).read_text()) | change
+    (to / file).write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
     return to
 
 
@@ -113,7 +113,7 @@ def test_files_that_do_not_fit_together_are_refused(made, tmp_path, file, change
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("settings", "expected"),
     [
         ({"max_position_embeddings": 2048}, 2048),
         ({"n_positions": 1024, "n_ctx": 1024}, 1024),
@@ -131,8 +131,8 @@ def test_files_that_do_not_fit_together_are_refused(made, tmp_path, file, change
         ({"d_model": 8}, None),
     ],
 )
-def test_the_context_is_what_the_configuration_says(found, expected) -> None:
-    assert max_context(found) == expected
+def test_the_context_is_what_the_configuration_says(settings, expected) -> None:
+    assert max_context(settings) == expected
 
 
 def test_what_this_machine_lacks_is_refused(made, monkeypatch) -> None:

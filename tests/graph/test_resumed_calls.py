@@ -63,18 +63,18 @@ class IdleTrainer:
 @pytest.fixture(scope="module", params=["gasp_real", "azr", "sqlm"])
 def played(request, runner, tmp_path_factory):
     config = configure(None, [*SETTINGS, f"recipe={request.param}"])
-    given, folder = read_inputs(config), tmp_path_factory.mktemp("run")
-    model = TransformersModel(given.model, given.digest, max_prompt_tokens=config.max_prompt_tokens)
+    inputs, folder = read_inputs(config), tmp_path_factory.mktemp("run")
+    model = TransformersModel(inputs.model, inputs.digest, max_prompt_tokens=config.max_prompt_tokens)
 
     async def play(log):
         if not log.head().position:
-            policies = dict.fromkeys(config.policy_of, given.digest)
+            policies = dict.fromkeys(config.policy_of, inputs.digest)
             settings = config.model_dump(mode="json")
             log.append("run", [RunStarted(config=settings, versions={}, commit="", policies=policies, inputs={})])
-            record_goalposts(log, given.goalposts)
+            record_goalposts(log, inputs.goalposts)
         going = make_scheduler(config.play.order)
         made = {"models": {"shared": model}, "trainer": IdleTrainer(log, model), "scheduler": going}
-        await assemble_play(folder, config, log, given, runner=runner, **made).run()
+        await assemble_play(folder, config, log, inputs, runner=runner, **made).run()
         return log
 
     return play

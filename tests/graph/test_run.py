@@ -80,8 +80,8 @@ def test_dry_run_prints_settings_that_can_be_read_back(graph_run, tmp_path):
 def test_dry_run_says_what_would_run_before_the_settings(graph_run, tmp_path):
     code, out, err = graph_run("--dry-run", str(ROOT / "configs" / "paper-7b-4xh100.toml"))
     assert (code, err) == (0, "")
-    said, settings = out.split("\n\n", 1)
-    assert all(line.startswith("# ") for line in said.splitlines())
+    plan_text, settings = out.split("\n\n", 1)
+    assert all(line.startswith("# ") for line in plan_text.splitlines())
     for words in (
         "Qwen/Qwen2.5-Coder-7B, of the hub",
         "livecodebench?paper=train&errata=drop: of the hub",
@@ -89,7 +89,7 @@ def test_dry_run_says_what_would_run_before_the_settings(graph_run, tmp_path):
         "zero3",
         "GPU-hours",
     ):
-        assert words in said
+        assert words in plan_text
     assert tomllib.loads(out) == tomllib.loads(settings)
     assert tomllib.loads(out)["learn"]["processes"] == 4
     assert not (tmp_path / "runs").exists()
@@ -315,6 +315,6 @@ def test_a_full_disk_is_said_before_anything_starts(tmp_path):
 
 def test_a_run_names_the_optimizers_state_that_it_starts_with(tmp_path):
     config = Config()
-    given = read_inputs(config)
-    with closing(create_run(tmp_path / "run", config, given)) as log:
-        assert run_started(log).inputs == {**given.digests(), "optimizer": optimizer_digest(given.model)}
+    inputs = read_inputs(config)
+    with closing(create_run(tmp_path / "run", config, inputs)) as log:
+        assert run_started(log).inputs == {**inputs.digests(), "optimizer": optimizer_digest(inputs.model)}

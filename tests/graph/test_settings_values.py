@@ -23,8 +23,8 @@ KEYS = [key for key, _, _ in all_settings()]
 @pytest.mark.parametrize("key", KEYS)
 def test_an_absurd_value_is_taken_or_refused_by_name(key):
     for text in ABSURD:
-        said = refusal(f"{key}={text}")
-        assert said is None or (key.rpartition(".")[2] in said and "\n" not in said and len(said) < 400)
+        sentence = refusal(f"{key}={text}")
+        assert sentence is None or (key.rpartition(".")[2] in sentence and "\n" not in sentence and len(sentence) < 400)
 
 
 def refusal(setting: str) -> str | None:

@@ -92,9 +92,9 @@ async def test_weights_that_say_the_same_of_the_probe_may_be_delivered(store) ->
 )
 async def test_how_far_apart_is_said(exact, logprobs, why) -> None:
     model = ScriptedModel(lambda prompt, seed, index: "")
-    asked = PolicyProbed(digest="1" * 64, tokens=(1, 2, 3), logprobs=logprobs)
+    probe = PolicyProbed(digest="1" * 64, tokens=(1, 2, 3), logprobs=logprobs)
     with pytest.raises(ModelError, match=why):
-        await WeightSyncChecker(exact=exact).check("shared", model, asked)
+        await WeightSyncChecker(exact=exact).check("shared", model, probe)
 
 
 class MismatchedLearner(InstantLearner):

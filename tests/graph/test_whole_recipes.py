@@ -123,9 +123,9 @@ def test_the_student_learns_from_what_the_taught_seats_had_accepted(played_runs,
     seat_of = {
         (event.stream, event.fact.question): event.fact.seat for event in events if event.fact.kind == "question_accepted"
     }
-    asked = {(event.stream, event.version): event.fact for event in events if isinstance(event.fact, AttemptsMade)}
+    attempts = {(event.stream, event.version): event.fact for event in events if isinstance(event.fact, AttemptsMade)}
     learned = {
-        (event.stream, asked[event.stream, event.fact.of].question)
+        (event.stream, attempts[event.stream, event.fact.of].question)
         for event in events
         if isinstance(event.fact, RewardGiven) and event.fact.phase == "solve"
     }

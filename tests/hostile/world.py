@@ -53,10 +53,10 @@ def lockable(place, *ways):
 
 def opened(fd):
     """What belongs to an open file and not to a descriptor: flags, owner, signal, position, locks."""
-    asked = [fcntl.fcntl(fd, what) for what in (fcntl.F_GETFL, fcntl.F_GETOWN, 11)]
+    flags = [fcntl.fcntl(fd, what) for what in (fcntl.F_GETFL, fcntl.F_GETOWN, 11)]
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     fcntl.flock(fd, fcntl.LOCK_UN)
-    return [*asked, text(f"/proc/self/fdinfo/{fd}").split("mnt_id")[0], "lock" in text(f"/proc/self/fdinfo/{fd}")]
+    return [*flags, text(f"/proc/self/fdinfo/{fd}").split("mnt_id")[0], "lock" in text(f"/proc/self/fdinfo/{fd}")]
 
 
 def pipes():

@@ -21,7 +21,7 @@ def test_grouped_attention_gives_what_that_of_transformers_gives(heads: int, new
     mask = torch.ones(3, 1, new, 7, dtype=torch.bool)
     mask[1, :, :, :4] = False
     module = SimpleNamespace(num_key_value_groups=heads // 2, is_causal=True)
-    given = (module, query, key, value, mask if masked else None)
-    (ours, _), (theirs, _) = grouped_query_attention(*given, scaling=0.5), sdpa_attention_forward(*given, scaling=0.5)
+    arguments = (module, query, key, value, mask if masked else None)
+    (ours, _), (theirs, _) = grouped_query_attention(*arguments, scaling=0.5), sdpa_attention_forward(*arguments, scaling=0.5)
     assert ours.shape == theirs.shape
     torch.testing.assert_close(ours, theirs)

@@ -42,8 +42,8 @@ def cases(name, most=None):
     cases = [case for case in suite.cases(DATA) if "+" not in name or case.name not in LONG]
     if name == "MBPP, sanitized":
         # Of two problems in three, reference and tests are those of MBPP.
-        known = {(case.question.program, case.question.pairs, case.test) for case in NAMED["MBPP"].cases(DATA)}
-        cases = [case for case in cases if (case.question.program, case.question.pairs, case.test) not in known]
+        expected = {(case.question.program, case.question.pairs, case.test) for case in NAMED["MBPP"].cases(DATA)}
+        cases = [case for case in cases if (case.question.program, case.question.pairs, case.test) not in expected]
     return suite, cases if most is None else random.Random(1).sample(cases, most)
 
 

@@ -38,7 +38,7 @@ def packed(content):
 def written(tmp_path):
 
     def write(*records, options=""):
-        (tmp_path / "lcb.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+        (tmp_path / "lcb.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
         return f"livecodebench:{tmp_path}/lcb.jsonl{options}"
 
     return write
@@ -163,9 +163,9 @@ def test_windows_take_their_first_day_and_leave_their_last(written, options, nam
         record(question_id="c", question_content="c", contest_date="2025-01-31T00:00:00"),
         record(question_id="d", question_content="d", contest_date=None, platform="leetcode"),
     ]
-    found = list(read_question_records(parse_spec(written(*records, options=options), "test")))
-    assert "".join(one.label.name for one in found if isinstance(one, QuestionRecord)) == names
-    undated = [one.label.name for one in found if isinstance(one, LeftOutRecord)]
+    read = list(read_question_records(parse_spec(written(*records, options=options), "test")))
+    assert "".join(row.label.name for row in read if isinstance(row, QuestionRecord)) == names
+    undated = [row.label.name for row in read if isinstance(row, LeftOutRecord)]
     assert undated == (["d"] if {"after", "before", "paper"} & set(options.replace("?", " ").replace("=", " ").split()) else [])
 
 
@@ -207,6 +207,6 @@ def test_the_hubs_own_encoding_loads():
 def test_the_papers_splits_are_windows_of_the_published_list(paper, size):
     """The list has no dates for release v6, which holds the rest of the evaluation window."""
     setting = f"livecodebench:{record_file('lcb/lcb_public_1055.jsonl')}?paper={paper}&tests=public&errata=drop"
-    found = list(read_question_records(parse_spec(setting, "test")))
-    dated = [one for one in found if isinstance(one, QuestionRecord | LeftOutRecord) and one.label.date]
-    assert len(dated) == size == len(found) - 175
+    records = list(read_question_records(parse_spec(setting, "test")))
+    dated = [record for record in records if isinstance(record, QuestionRecord | LeftOutRecord) and record.label.date]
+    assert len(dated) == size == len(records) - 175

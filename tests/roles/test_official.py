@@ -61,8 +61,8 @@ async def test_completions_of_humaneval_plus_get_evalplus_verdict(patient):
 async def test_programs_get_the_verdict_of_livecodebenchs_checker(patient):
     async def differs(row):
         if row["entry"]:
-            given, output = (write(json.loads(row[name]), 1 << 20) for name in ("input", "output"))
-            question = Question(statement="?", entry=f"Solution.{row['entry']}", private=(IOPair(input=given, output=output),))
+            stdin, output = (write(json.loads(row[name]), 1 << 20) for name in ("input", "output"))
+            question = Question(statement="?", entry=f"Solution.{row['entry']}", private=(IOPair(input=stdin, output=output),))
         else:
             question = Question(statement="?", mode="stdin", private=(IOPair(input=row["input"], output=row["output"]),))
         trials = await run_programs(patient, question, [row["program"]], "livecodebench", per_test=True)

@@ -38,8 +38,8 @@ def asked(output, mode="function", public=()):
     ],
 )
 def test_what_no_program_may_give_is_seen(question, told):
-    found = unpassable_reason(question, 1)
-    assert found is None if told is None else told in (found or "")
+    reason = unpassable_reason(question, 1)
+    assert reason is None if told is None else told in (reason or "")
 
 
 def test_a_prompt_that_would_be_cut_is_seen_and_no_tokenizer_is_asked_where_none_could_be():
@@ -59,8 +59,8 @@ def file(tmp_path):
 @pytest.mark.parametrize("use", ["goalposts", "practice", "test", "validation"])
 def test_every_set_of_a_run_is_played_without_them(file, use, capsys):
     config = Config(**{use: str(file)})
-    given = read_inputs(config)
-    questions = given.goalposts.questions if use == "goalposts" else getattr(given, use)
+    inputs = read_inputs(config)
+    questions = inputs.goalposts.questions if use == "goalposts" else getattr(inputs, use)
     assert [question.private[0].output for question in questions] == ["1", "2"]
     err = capsys.readouterr().err
     assert f"{use}: no attempt could pass 1 of 3 questions" in err
@@ -97,7 +97,7 @@ def test_rules_follow_each_set(tmp_path):
     }
     record |= {"canonical_solution": "    return x\n", "test": "def check(candidate):\n    assert candidate(1) == 1\n"}
     (tmp_path / "he.jsonl").write_text(json.dumps(record))
-    given = read_inputs(Config(goalposts=str(own), test=f"humaneval:{tmp_path / 'he.jsonl'}"))
-    (question,) = given.test
+    inputs = read_inputs(Config(goalposts=str(own), test=f"humaneval:{tmp_path / 'he.jsonl'}"))
+    (question,) = inputs.test
     assert question.context == "from math import gcd"
-    assert given.rules == {question.id: "evalplus"}
+    assert inputs.rules == {question.id: "evalplus"}

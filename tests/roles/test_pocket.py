@@ -41,9 +41,9 @@ def prompts() -> Prompts:
 
 async def pass_rate(model: TransformersModel, prompts: Prompts, rare: int) -> float:
     questions = world.generate("train", 40, 5, rare=(rare,))
-    asked = [GenerationRequest(prompts.induction(q).text, 10, i, Sampling(max_tokens=48)) for i, q in enumerate(questions)]
+    requests = [GenerationRequest(prompts.induction(q).text, 10, i, Sampling(max_tokens=48)) for i, q in enumerate(questions)]
     right = 0
-    for question, reply in zip(questions, await model.generate(asked), strict=True):
+    for question, reply in zip(questions, await model.generate(requests), strict=True):
         family = world.family_of(question.statement)
         assert family is not None
         for completion in reply.completions:
@@ -72,8 +72,8 @@ def test_the_shipped_files_are_what_the_command_makes() -> None:
 def test_the_shipped_goalposts_are_the_file_that_the_filter_wrote() -> None:
     origin = json.loads((QUESTIONS / "goalposts.provenance.json").read_text())
     assert hashlib.sha256((QUESTIONS / "goalposts.jsonl").read_bytes()).hexdigest() == origin["file"]
-    assert [asked["who"] for asked in origin["policies"]] == ["pocket"] + ["rlvr-100"] * 3 + ["azr-100"] * 3
-    assert origin["questions"] - sum(asked["dropped"] for asked in origin["policies"]) == origin["unsolved"]
+    assert [policy["who"] for policy in origin["policies"]] == ["pocket"] + ["rlvr-100"] * 3 + ["azr-100"] * 3
+    assert origin["questions"] - sum(policy["dropped"] for policy in origin["policies"]) == origin["unsolved"]
 
 
 def test_no_structure_is_in_two_splits() -> None:
@@ -120,12 +120,12 @@ async def test_rare_operations_make_questions_harder_smoothly(model, prompts) ->
 
 async def test_the_teacher_writes_valid_and_true_proposals(model, prompts) -> None:
     goalposts = shipped("goalposts")
-    asked = [
+    requests = [
         GenerationRequest(prompts.easy(g, axis).text, 2, i, Sampling(max_tokens=224))
         for i, g in enumerate(goalposts)
         for axis in ("io", "function")
     ]
-    texts = [c.text for reply in await model.generate(asked) for c in reply.completions]
+    texts = [c.text for reply in await model.generate(requests) for c in reply.completions]
     proposals = [p for p in map(parse_proposal, texts) if isinstance(p, Proposal)]
     true = [p for p in proposals if agrees(p)]
     assert len(proposals) > 0.9 * len(texts)

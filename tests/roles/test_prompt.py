@@ -95,12 +95,12 @@ def copied(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", shipped_sets())
 def test_every_set_asks_every_question_in_every_way(name: str, kind: str) -> None:
     question, prompts = KINDS[kind], Prompts.named(name)
-    asked = every_prompt(prompts, question)
+    prompt_texts = every_prompt(prompts, question)
     # To the pocket weights an open question for any task is a lift along the function axis of its first reference.
     alike = 3 if name == "pocket" else 0
-    assert len({rendered.text for rendered in asked.values()}) == len(asked) - alike
+    assert len({rendered.text for rendered in prompt_texts.values()}) == len(prompt_texts) - alike
     shown = question.public[0]
-    for way, rendered in asked.items():
+    for way, rendered in prompt_texts.items():
         assert rendered.template in {template.hash for template in prompts.templates.values()}
         if way in ("deduction", "abduction"):
             given, hidden = (shown.input, shown.output) if way == "deduction" else (shown.output, shown.input)
@@ -335,12 +335,12 @@ def test_context_is_shown_once_wherever_the_question_is(name):
         update={"statement": "from sums import one\n\ndef f(x):", "program": f"{hidden.context}\n{hidden.program}"}
     )
     for question in (hidden, within):
-        asked = [
+        prompt_texts = [
             prompts.induction(question),
             prompts.easy(question, "io"),
             prompts.deduction(question.program_with_context, pair),
         ]
-        assert [one.text.count("from sums import one") for one in asked] == [1, 1, 1]
+        assert [prompt.text.count("from sums import one") for prompt in prompt_texts] == [1, 1, 1]
         assert prompts.aimed(hidden, question, "io").text.count("from sums import one") >= 2
 
 
@@ -353,5 +353,5 @@ def test_context_is_shown_once_wherever_the_question_is(name):
     ],
 )
 def test_the_words_of_a_goalpost_leave_its_tests_out(statement: str, words: str) -> None:
-    asked = Prompts.named("short").easy(FUNCTION.model_copy(update={"statement": statement}), "io").text
-    assert asked.startswith(f"Here is a Python problem that is too hard for a learner:\n\n{words}\n\nPose")
+    text = Prompts.named("short").easy(FUNCTION.model_copy(update={"statement": statement}), "io").text
+    assert text.startswith(f"Here is a Python problem that is too hard for a learner:\n\n{words}\n\nPose")

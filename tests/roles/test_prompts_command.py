@@ -46,15 +46,15 @@ def test_any_prompt_is_shown_on_a_real_question(name: str, prompt: str, axis: st
     assert question.statement in text or question.program in text
     assert f"question: {question.id}\n" in head + "\n"
     prompts = Prompts.named(name)
-    found = json.loads(said("show", name, prompt, "--axis", axis, "--json"))
-    assert found["text"] in text
-    assert (found["hash"], found["version"]) == (
-        prompts.templates[found["prompt"]].hash,
-        prompts.templates[found["prompt"]].version,
+    data = json.loads(said("show", name, prompt, "--axis", axis, "--json"))
+    assert data["text"] in text
+    assert (data["hash"], data["version"]) == (
+        prompts.templates[data["prompt"]].hash,
+        prompts.templates[data["prompt"]].version,
     )
-    assert f"hash: {found['hash']}\n" in head
-    assert (found["system"] or "") in head
-    assert tuple(found["stop"]) == prompts.rules.stop
+    assert f"hash: {data['hash']}\n" in head
+    assert (data["system"] or "") in head
+    assert tuple(data["stop"]) == prompts.rules.stop
 
 
 def test_the_teachers_prompts_say_the_axis_that_was_asked_for() -> None:
@@ -68,16 +68,16 @@ def test_hostile_statements_change_no_terminal_and_json_has_them_whole(hostile: 
     assert "\u202e" not in shown
     assert "[bold]x[/bold] {{pairs}}" in shown
     assert "Input:\n1 2\nOutput:\n3\n" in shown
-    found = said("show", "instruct", "induction", "--questions", hostile, "--json")
-    assert found.isascii()
-    assert "\x1b[31mred" in json.loads(found)["text"]
+    output = said("show", "instruct", "induction", "--questions", hostile, "--json")
+    assert output.isascii()
+    assert "\x1b[31mred" in json.loads(output)["text"]
 
 
 def test_tokens_are_counted_as_the_model_would_see_the_whole_prompt() -> None:
     from transformers import AutoTokenizer
 
-    found = json.loads(said("show", "pocket", "hard", "--model", str(WEIGHTS), "--json"))
-    assert found["tokens"] == len(AutoTokenizer.from_pretrained(WEIGHTS)(found["text"])["input_ids"])
+    data = json.loads(said("show", "pocket", "hard", "--model", str(WEIGHTS), "--json"))
+    assert data["tokens"] == len(AutoTokenizer.from_pretrained(WEIGHTS)(data["text"])["input_ids"])
     assert "tokens" not in json.loads(said("show", "pocket", "hard", "--json"))
 
 

@@ -132,8 +132,8 @@ STATEMENTS = {
 @pytest.mark.docker
 @pytest.mark.parametrize(("source", "inputs"), HONEST.values(), ids=HONEST)
 async def test_an_honest_proposal_can_be_asked(verifier, source, inputs):
-    found = await verifier.validate(proposal(source, inputs))
-    assert isinstance(found, ValidProposal), found
+    validation = await verifier.validate(proposal(source, inputs))
+    assert isinstance(validation, ValidProposal), validation
 
 
 @pytest.mark.docker
@@ -141,25 +141,25 @@ async def test_an_honest_proposal_can_be_asked(verifier, source, inputs):
     ("source", "inputs"), [*((source, LISTS) for source in STATEFUL.values()), *ELSEWHERE.values()], ids=[*STATEFUL, *ELSEWHERE]
 )
 async def test_what_depends_on_more_than_its_input_is_not_reproducible(verifier, source, inputs):
-    found = await verifier.validate(proposal(source, inputs))
-    assert isinstance(found, RejectedProposal)
-    assert found.reason in ("nondeterministic", "unsafe"), found
+    validation = await verifier.validate(proposal(source, inputs))
+    assert isinstance(validation, RejectedProposal)
+    assert validation.reason in ("nondeterministic", "unsafe"), validation
 
 
 @pytest.mark.docker
 @pytest.mark.parametrize(("source", "inputs", "why"), WORTHLESS.values(), ids=WORTHLESS)
 async def test_a_question_that_teaches_nothing_is_degenerate(verifier, source, inputs, why):
-    found = await verifier.validate(proposal(source, inputs))
-    assert isinstance(found, RejectedProposal)
-    assert (found.reason, why in found.detail) == ("degenerate", True), found
+    validation = await verifier.validate(proposal(source, inputs))
+    assert isinstance(validation, RejectedProposal)
+    assert (validation.reason, why in validation.detail) == ("degenerate", True), validation
 
 
 @pytest.mark.docker
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
 async def test_a_statement_that_gives_the_answer_away_or_says_nothing_is_degenerate(verifier, statement):
-    found = await verifier.validate(proposal(ADDS, statement=statement))
-    assert isinstance(found, RejectedProposal)
-    assert (found.reason, "statement" in found.detail) == ("degenerate", True), found
+    validation = await verifier.validate(proposal(ADDS, statement=statement))
+    assert isinstance(validation, RejectedProposal)
+    assert (validation.reason, "statement" in validation.detail) == ("degenerate", True), validation
 
 
 @pytest.mark.docker
@@ -173,8 +173,8 @@ async def test_a_statement_that_gives_the_answer_away_or_says_nothing_is_degener
     ],
 )
 async def test_a_statement_may_have_formulas_and_public_examples(verifier, statement):
-    found = await verifier.validate(proposal(ADDS, statement=statement))
-    assert isinstance(found, ValidProposal), found
+    validation = await verifier.validate(proposal(ADDS, statement=statement))
+    assert isinstance(validation, ValidProposal), validation
 
 
 LABELS = {
@@ -188,8 +188,8 @@ LABELS = {
 @pytest.mark.docker
 @pytest.mark.parametrize(("inputs", "source", "statement"), LABELS.values(), ids=LABELS)
 async def test_a_statement_may_name_the_labels_that_the_program_gives(verifier, inputs, source, statement):
-    found = await verifier.validate(proposal(source, inputs, statement))
-    assert isinstance(found, ValidProposal), found
+    validation = await verifier.validate(proposal(source, inputs, statement))
+    assert isinstance(validation, ValidProposal), validation
 
 
 def test_looking_for_outputs_in_a_statement_takes_time_in_proportion():

@@ -51,12 +51,12 @@ def offline(folder, code, *arguments):
 
 @pytest.mark.parametrize("setting", ["humaneval", "mbppplus?limit=3", "livecodebench?paper=train"])
 def test_without_a_network_one_sentence_names_the_data_set_and_the_alternative(tmp_path, setting):
-    said = offline(tmp_path, LOAD, setting)
+    sentence = offline(tmp_path, LOAD, setting)
     name = setting.split("?")[0]
     names = {"humaneval": "openai/openai_humaneval", "mbppplus": "evalplus/mbppplus", "livecodebench": "livecodebench/code_gen"}
-    assert said.startswith(f"refused: The hub's {names[name]}")
-    assert f"{name}:FILE" in said
-    assert said.count("\n") == 1
+    assert sentence.startswith(f"refused: The hub's {names[name]}")
+    assert f"{name}:FILE" in sentence
+    assert sentence.count("\n") == 1
 
 
 def test_a_table_in_the_local_cache_is_read(tmp_path):

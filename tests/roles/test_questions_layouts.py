@@ -61,17 +61,17 @@ def check(candidate):
 
 def judged(question, program):
     """Whether a program of ours passes the checks, one bool a check."""
-    found = []
+    verdicts = []
     for pair in question.private:
         space: dict[str, object] = {}
         exec(program, space)
         space["candidate"] = space[question.entry]
         try:
             exec(pair.input, space)
-            found.append(True)
+            verdicts.append(True)
         except AssertionError:
-            found.append(False)
-    return found
+            verdicts.append(False)
+    return verdicts
 
 
 def test_literal_assertions_become_pairs_whose_values_stay_outside_the_sandbox():
@@ -264,8 +264,8 @@ def test_a_record_that_computes_is_not_executed(tmp_path):
 def test_mbpps_split_follows_the_use_unless_it_is_set(tmp_path):
     tasks = [MBPP | {"task_id": n, "text": str(n)} for n in (10, 11, 510, 511, 601, 974)]
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
-    asked = [("", "test"), ("", "train"), ("", "goalposts"), ("?split=prompt", "train"), ("?split=all", "test")]
-    sizes = [len(load_questions(f"mbpp:{tmp_path}/m.jsonl{options}", use).questions) for options, use in asked]
+    spellings = [("", "test"), ("", "train"), ("", "goalposts"), ("?split=prompt", "train"), ("?split=all", "test")]
+    sizes = [len(load_questions(f"mbpp:{tmp_path}/m.jsonl{options}", use).questions) for options, use in spellings]
     assert sizes == [2, 2, 2, 1, 6]
 
 

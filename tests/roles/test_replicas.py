@@ -142,7 +142,7 @@ async def test_what_one_server_cannot_do_another_does() -> None:
     bad, good = ReplicaScript(broken), ReplicaScript(well)
     async with asking(bad, good, in_flight=4) as replicas:
         answers = await asyncio.gather(*(replicas.ask("/v1/completions", {"seed": n}) for n in range(8)))
-    assert [said for _, said in answers] == [b"well"] * 8
+    assert [body for _, body in answers] == [b"well"] * 8
 
 
 async def test_a_server_that_answers_nothing_at_all_is_given_up_with_an_error_that_says_so() -> None:
@@ -168,7 +168,7 @@ async def test_a_queue_that_is_longer_than_the_limit_is_waited_for_and_told_of()
     script = ReplicaScript(one_by_one)
     async with asking(script, timeout_s=0.2) as replicas:
         answers = await asyncio.gather(*(replicas.ask("/v1/completions", {"seed": n}) for n in range(16)))
-        assert [said for _, said in answers] == [b"well"] * 16
+        assert [body for _, body in answers] == [b"well"] * 16
         assert [path for path, _ in script.asked].count("/v1/completions") == 16
         slow = replicas.activity.warnings
     assert 1 <= len(slow) <= 4

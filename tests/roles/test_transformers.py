@@ -62,13 +62,13 @@ def forward(weights: Path, prompt: tuple[int, ...], answer: tuple[int, ...], tem
 
 
 async def test_what_nobody_waits_for_any_more_is_not_sampled_to_its_end(model) -> None:
-    asked = asyncio.create_task(model.generate([ask("a", count=256, max_tokens=10_000)]))
+    request = asyncio.create_task(model.generate([ask("a", count=256, max_tokens=10_000)]))
     while (sampling := model._activity.first) is None:
         await asyncio.sleep(0.01)
     assert sampling.what == "sampling answers"
-    asked.cancel()
+    request.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asked
+        await request
     while model._activity.first is not None:
         await asyncio.sleep(0.01)
     assert sampling.done < sampling.total == 256
@@ -125,10 +125,10 @@ async def test_in_bfloat16_logprobs_are_near_those_in_float32_and_computed_exact
 
     rough = TransformersModel(weights, model.policy, dtype="bfloat16")
     ids = (await model.generate([ask(PROMPTS[0])]))[0].prompt_ids
-    found, wanted = await rough.logprobs_of(ids), await model.logprobs_of(ids)
-    assert found == pytest.approx(wanted, abs=0.5)
-    assert found != wanted
-    assert found != tuple(torch.tensor(found).bfloat16().tolist())
+    logprobs, wanted = await rough.logprobs_of(ids), await model.logprobs_of(ids)
+    assert logprobs == pytest.approx(wanted, abs=0.5)
+    assert logprobs != wanted
+    assert logprobs != tuple(torch.tensor(logprobs).bfloat16().tolist())
 
 
 async def test_a_completion_ends_with_the_token_that_completes_a_stop_text(model) -> None:

@@ -116,16 +116,16 @@ async def test_equal_answers_get_equal_verdicts_in_order(verifier):
     ],
 )
 async def test_what_cannot_be_asked_is_rejected_for_its_reason(verifier, text, reason):
-    found = await verifier.validate(text)
-    assert isinstance(found, RejectedProposal)
-    assert found.reason == reason, found.detail
+    validation = await verifier.validate(text)
+    assert isinstance(validation, RejectedProposal)
+    assert validation.reason == reason, validation.detail
 
 
 async def test_a_valid_question_gets_its_outputs_by_running(verifier):
-    found = await verifier.validate(proposal(SQUARES.program))
-    assert isinstance(found, ValidProposal)
-    assert [pair.output for pair in found.question.pairs] == ["[1, 4]", "[9]", "[25, 25]", "[0]", "[49, 1]"]
-    assert (len(found.question.public), len(found.question.private)) == (2, 3)
+    validation = await verifier.validate(proposal(SQUARES.program))
+    assert isinstance(validation, ValidProposal)
+    assert [pair.output for pair in validation.question.pairs] == ["[1, 4]", "[9]", "[25, 25]", "[0]", "[49, 1]"]
+    assert (len(validation.question.public), len(validation.question.private)) == (2, 3)
 
 
 async def test_a_docstring_and_an_unused_guard_are_no_operations(verifier):
@@ -142,9 +142,9 @@ async def test_a_docstring_and_an_unused_guard_are_no_operations(verifier):
     ],
 )
 async def test_alignment_is_agreement_of_statement_and_program(verifier, statement, source, aligned):
-    found = await verifier.validate(proposal(source, statement))
-    assert isinstance(found, ValidProposal)
-    assert found.aligned is aligned
+    validation = await verifier.validate(proposal(source, statement))
+    assert isinstance(validation, ValidProposal)
+    assert validation.aligned is aligned
 
 
 FORGED = """
@@ -165,7 +165,9 @@ def f(x):
 @pytest.mark.parametrize(("size", "passed"), [(2_500, 20), (5_000, 0)])
 async def test_judging_colliding_values_does_not_hold_up_the_event_loop(verifier, size, passed):
     text = "{" + ", ".join(str(k * (2**61 - 1)) for k in reversed(range(size))) + "}"
-    asked = SQUARES.model_copy(update={"public": (), "private": tuple(IOPair(input=f"[{n}]", output=text) for n in range(20))})
+    question = SQUARES.model_copy(
+        update={"public": (), "private": tuple(IOPair(input=f"[{n}]", output=text) for n in range(20))}
+    )
     gaps, going = [], True
 
     async def beat():
@@ -175,7 +177,7 @@ async def test_judging_colliding_values_does_not_hold_up_the_event_loop(verifier
             gaps.append(time.monotonic() - began)
 
     beating, began = asyncio.create_task(beat()), time.process_time()
-    verdicts, _ = await verifier.judge(asked, "induction", None, [python(FORGED.replace("SIZE", str(size)))])
+    verdicts, _ = await verifier.judge(question, "induction", None, [python(FORGED.replace("SIZE", str(size)))])
     spent, going = time.process_time() - began, False
     await beating
     assert [(verdict.passed, verdict.outcome) for verdict in verdicts] == [(passed, "passed" if passed else "output_limit")]
@@ -185,36 +187,40 @@ async def test_judging_colliding_values_does_not_hold_up_the_event_loop(verifier
 
 
 async def test_failed_answers_that_agree_with_each_other_are_counted(verifier):
-    said = [
+    failures = [
         "[v * 2 for v in x]", "[v + v for v in x]", "[v * v for v in x]",
         "[2 * v for v in x]", "[v for v in x]", "1 / 0", "2 / 0",
     ]  # fmt: skip
-    judged = await verifier.judge(SQUARES, "induction", None, [python(f"def f(x):\n    return {one}") for one in said] + ["?"])
+    judged = await verifier.judge(
+        SQUARES, "induction", None, [python(f"def f(x):\n    return {value}") for value in failures] + ["?"]
+    )
     assert judged.agreeing == 3
-    alone = await verifier.judge(SQUARES, "induction", None, [python(f"def f(x):\n    return {one}") for one in said[2:]])
+    alone = await verifier.judge(
+        SQUARES, "induction", None, [python(f"def f(x):\n    return {value}") for value in failures[2:]]
+    )
     assert alone.agreeing == 0
 
 
 async def test_answers_vote_on_the_outputs_and_the_truth_is_another_matter(verifier):
-    asked = SQUARES.model_copy(update={"statement": "squares", "public": (), "private": SQUARES.pairs})
+    question = SQUARES.model_copy(update={"statement": "squares", "public": (), "private": SQUARES.pairs})
     bodies = ["[v + v for v in x]", "[2 * v for v in x]", "[v * v for v in x]", "1 / 0", "2 / 0", "3 / 0"]
     texts = [python(f"def f(x):\n    return {body}") for body in bodies] + ["no program"]
-    judged, vote, truth = voted = await verifier.judge_by_label(asked, texts, "vote")
+    judged, vote, truth = voted = await verifier.judge_by_label(question, texts, "vote")
     # Three that crash alike are no majority.
     assert (vote.attempts, vote.voters, vote.votes, vote.runner_up) == (7, 3, 2, 1)
     assert (vote.label, truth, voted.right) == (("[2, 4]", "[6]", "[]"), ("[1, 4]", "[9]", "[]"), False)
     outcomes = ["passed", "passed", "wrong_answer", *["runtime_error"] * 3, "malformed"]
     assert [verdict.outcome for verdict in judged.verdicts] == outcomes
     assert judged.verdicts[2].tests == "ww."
-    by_truth = (await verifier.judge_by_label(asked, texts[:3], "truth")).judged.verdicts
+    by_truth = (await verifier.judge_by_label(question, texts[:3], "truth")).judged.verdicts
     assert [verdict.outcome for verdict in by_truth] == ["wrong_answer", "wrong_answer", "passed"]
-    tied = await verifier.judge_by_label(asked, texts[1:3], "vote")
+    tied = await verifier.judge_by_label(question, texts[1:3], "vote")
     assert tied.vote.label is None
     assert [(verdict.outcome, verdict.detail) for verdict in tied.judged.verdicts] == [
         ("wrong_answer", "there is no label")
     ] * 2
-    assert (await verifier.judge_by_label(asked, texts[1:3], "vote", "first")).judged.verdicts[0].outcome == "passed"
-    provenance = verifier.provenance_of(asked, "vote")
+    assert (await verifier.judge_by_label(question, texts[1:3], "vote", "first")).judged.verdicts[0].outcome == "passed"
+    provenance = verifier.provenance_of(question, "vote")
     assert (provenance.labels, provenance.per_test) == ("vote", False)
     with pytest.raises(BadInput, match=r"is of mode stdin, and only outputs of functions can be voted on; take questions"):
         await verifier.judge_by_label(ECHO, texts, "vote")
@@ -223,12 +229,12 @@ async def test_answers_vote_on_the_outputs_and_the_truth_is_another_matter(verif
 async def test_the_first_inputs_that_run_are_kept_and_those_with_an_output_of_their_own_before_others(verifier):
     source = "def f(x):\n    return 6 // x > 1"
     lines = "f(0)\nf(1)\nf(2)\nassert f(3) == True\nf(4)\nf(0, 1)\nf(5)\nf(6)\nf(7)"
-    found = await verifier.validate(proposal(f"{source}\n\nassert f(2)\nprint(f(3))", inputs=lines))
-    assert isinstance(found, ValidProposal), found
-    assert [(pair.input, pair.output) for pair in found.question.pairs] == [
+    validation = await verifier.validate(proposal(f"{source}\n\nassert f(2)\nprint(f(3))", inputs=lines))
+    assert isinstance(validation, ValidProposal), validation
+    assert [(pair.input, pair.output) for pair in validation.question.pairs] == [
         ("1", "True"), ("2", "True"), ("3", "True"), ("4", "False"), ("5", "False")
     ]  # fmt: skip
-    assert found.question.program == source
+    assert validation.question.program == source
     few = await verifier.validate(proposal(source, inputs="f(0)\nf(0, 1)\nf(1)\nf(2)\nf(3)"))
     assert (few.reason, "ZeroDivisionError" in few.detail) == ("broken", True)
     alike = await verifier.validate(proposal(source, inputs="f(1)\nf(2)\nf(3)\nf(4)\nf(-7)\nf(0)"))

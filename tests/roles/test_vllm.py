@@ -122,8 +122,8 @@ async def test_logprobs_are_those_of_the_distribution_sampled_from(model, store,
 
 async def test_prompts_ends_and_texts_are_as_in_process(model, store) -> None:
     inside = TransformersModel(store[store.base], store.base)
-    asked = [ask(prompt, count=8, max_tokens=40) for prompt in [*PROMPTS, "", "sort <|end|> it"]]
-    there, here = await model.generate(asked), await inside.generate(asked)
+    requests = [ask(prompt, count=8, max_tokens=40) for prompt in [*PROMPTS, "", "sort <|end|> it"]]
+    there, here = await model.generate(requests), await inside.generate(requests)
     assert [reply.prompt_ids for reply in there] == [reply.prompt_ids for reply in here]
     completions = [completion for reply in there for completion in reply.completions]
     assert {completion.stop for completion in completions} == {"end", "length"}
@@ -244,10 +244,10 @@ async def test_servers_that_rest_wake_up_by_themselves(fleet, store) -> None:
 async def test_many_requests_wait_their_turn(fleet, store) -> None:
     replicas = Replicas(fleet.urls, "gasp", store.base, key=fleet.key, in_flight=4)
     model = VllmModel(replicas, store[store.base])
-    asked = [ask(PROMPTS[n % 6], count=2, seed=n, max_tokens=4) for n in range(60)]
-    replies = await model.generate(asked)
+    requests = [ask(PROMPTS[n % 6], count=2, seed=n, max_tokens=4) for n in range(60)]
+    replies = await model.generate(requests)
     assert [reply.prompt_ids for reply in replies] == [replies[n % 6].prompt_ids for n in range(60)]
-    assert ids(replies) == ids(await VllmModel(replicas, store[store.base]).generate(asked))
+    assert ids(replies) == ids(await VllmModel(replicas, store[store.base]).generate(requests))
     assert await model.generate([]) == []
     await model.close()
 

@@ -148,13 +148,13 @@ True set() frozenset( nan inf \\ é #""".split()
 
 @given(st.lists(st.sampled_from([*FRAGMENTS, " ", "\n", "\r", "'''", "\f"]) | st.text(max_size=2), max_size=9).map("".join))
 def test_reading_gives_what_python_gives_or_says_that_it_is_no_literal(text):
-    found = []
+    misread = []
     for read in (literal.read, literal.outline):
         try:
-            found.append(read(text))
+            misread.append(read(text))
         except literal.NotLiteral:
-            found.append(literal.NotLiteral)
-    assert (found[0] is literal.NotLiteral) == (found[1] is literal.NotLiteral)
+            misread.append(literal.NotLiteral)
+    assert (misread[0] is literal.NotLiteral) == (misread[1] is literal.NotLiteral)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -162,7 +162,7 @@ def test_reading_gives_what_python_gives_or_says_that_it_is_no_literal(text):
     except (ValueError, SyntaxError, TypeError, OverflowError):
         return
     # Python takes a few texts more: a tuple without brackets, brackets around a signed number.
-    assert found[0] is literal.NotLiteral or (type(found[0]) is type(value) and repr(found[0]) == repr(value))
+    assert misread[0] is literal.NotLiteral or (type(misread[0]) is type(value) and repr(misread[0]) == repr(value))
 
 
 @given(plain, plain)

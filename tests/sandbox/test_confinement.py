@@ -48,8 +48,8 @@ def test_what_the_profile_does_not_name_is_refused():
 
 def test_only_native_calls_are_there_on_either_architecture():
     machines = json.loads(PROFILE.read_text())["archMap"]
-    assert {item["architecture"] for item in machines} == {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"}
-    assert all(item["subArchitectures"] == [] for item in machines)
+    assert {entry["architecture"] for entry in machines} == {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"}
+    assert all(entry["subArchitectures"] == [] for entry in machines)
 
 
 @pytest.mark.parametrize("call", ATTACKS)
@@ -67,12 +67,12 @@ def test_no_call_stands_under_two_actions():
     for rule in RULES:
         for name in rule["names"]:
             actions.setdefault(name, set()).add(rule["action"])
-    assert [name for name, found in actions.items() if len(found) > 1] == []
+    assert [name for name, calls in actions.items() if len(calls) > 1] == []
 
 
 def test_arguments_are_allowed_by_their_exact_value():
     # The kernel looks at half of the register that a filter compares: whatever is "not equal" could be equal in that half.
-    assert {item["op"] for rule in RULES for item in rule.get("args", [])} == {"SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ"}
+    assert {entry["op"] for rule in RULES for entry in rule.get("args", [])} == {"SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ"}
     assert {call for rule in RULES if "args" in rule for call in rule["names"]} == {"clone", "ioctl", "prctl", "socketpair"}
 
 
@@ -89,7 +89,7 @@ def test_nothing_loosens_the_confinement():
 def test_every_claim_of_the_threat_model_names_tests_and_programs_that_exist():
     here = ROOT / "tests"
     tests = {name for path in here.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
-    programs = {item["name"] for path in here.glob("hostile/*.toml") for item in tomllib.loads(path.read_text())["program"]}
+    programs = {entry["name"] for path in here.glob("hostile/*.toml") for entry in tomllib.loads(path.read_text())["program"]}
     claims = re.findall(r"^\| (.*?) \| (.*) \|$", (here.parent / "docs" / "threat-model.md").read_text(), re.MULTILINE)[1:]
     assert len(claims) > 15
     for claim, proof in claims:
@@ -154,9 +154,9 @@ def f():
 async def test_the_kernel_holds_the_container_to_its_memory_and_processes(runner):
     client = engine.connect()
     await output_of(runner, "def f(): return 1")
-    container = next(item.id for item in owner.owned_containers(client) if item.run == "tests")
+    container = next(container_entry.id for container_entry in owner.owned_containers(client) if container_entry.run == "tests")
     held = client.api.inspect_container(container)["HostConfig"]
-    found = await output_of(
+    output = await output_of(
         runner,
         """
 import os
@@ -168,7 +168,7 @@ def f():
     return memory, processes
 """,
     )
-    assert found == (held["Memory"], held["PidsLimit"])
+    assert output == (held["Memory"], held["PidsLimit"])
     assert held["MemorySwap"] == held["Memory"]
     assert held["NanoCpus"] == 10**9
 
@@ -248,7 +248,7 @@ async def test_containers_are_started_by_the_runtime_that_is_named():
     runner = DockerRunner(workers=1, run="tests-runtime", runtime=name)
     try:
         assert await output_of(runner, "def f(): return 1") == 1
-        (container,) = [item.id for item in owner.owned_containers(client) if item.run == "tests-runtime"]
+        (container,) = [entry.id for entry in owner.owned_containers(client) if entry.run == "tests-runtime"]
         assert client.api.inspect_container(container)["HostConfig"]["Runtime"] == name
     finally:
         await asyncio.shield(runner.close())

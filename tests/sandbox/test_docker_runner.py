@@ -28,18 +28,20 @@ async def run_one(runner, source, *inputs, **more):
 
 
 def of_run(client, run):
-    return [item for item in owner.owned_containers(client) if item.run == run]
+    return [container for container in owner.owned_containers(client) if container.run == run]
 
 
 async def test_executions_come_back_in_the_order_of_the_jobs(runner):
     executions = await runner.run([job(f"def f(x): return x + {number}", "1", "10") for number in range(100)])
-    assert [[run.value for run in item.runs] for item in executions] == [[str(n + 1), str(n + 10)] for n in range(100)]
-    assert all(item.seconds > 0 for item in executions)
+    assert [[run.value for run in execution.runs] for execution in executions] == [
+        [str(n + 1), str(n + 10)] for n in range(100)
+    ]
+    assert all(execution.seconds > 0 for execution in executions)
 
 
 async def test_concurrent_calls_share_the_workers(runner):
     results = await asyncio.gather(*[runner.run([job(f"def f(x): return {number}")] * 5) for number in range(20)])
-    assert [{run.value for item in call for run in item.runs} for call in results] == [{str(n)} for n in range(20)]
+    assert [{run.value for execution in call for run in execution.runs} for call in results] == [{str(n)} for n in range(20)]
 
 
 async def test_no_jobs_are_no_executions(runner):
@@ -117,7 +119,7 @@ async def test_random_state_differs_between_two_runs_of_one_job(runner):
 
 async def test_sets_of_strings_have_one_order_on_every_worker(runner):
     executions = await runner.run([job("def f(x): return list(set(x))", "'hello world'")] * 40)
-    assert len({item.runs[0].value for item in executions}) == 1
+    assert len({execution.runs[0].value for execution in executions}) == 1
 
 
 async def test_reading_the_inputs_takes_none_of_the_programs_time():
@@ -152,9 +154,9 @@ async def test_jobs_survive_a_killed_worker():
         # Once less than a container is started again: on a slow machine each kill may meet one that is being started.
         for _ in range(MAX_START_ATTEMPTS - 1):
             await asyncio.sleep(0.8)
-            for item in of_run(client, "tests-kill-worker"):
-                await asyncio.to_thread(client.api.kill, item.id, "KILL")
-        assert [item.runs[0].value for item in await running] == ["1"] * 40
+            for execution in of_run(client, "tests-kill-worker"):
+                await asyncio.to_thread(client.api.kill, execution.id, "KILL")
+        assert [execution.runs[0].value for execution in await running] == ["1"] * 40
         assert len(of_run(client, "tests-kill-worker")) <= 1
     finally:
         await runner.close()
@@ -186,7 +188,7 @@ def test_nothing_is_left_of_an_owner_that_was_killed():
     with subprocess.Popen([sys.executable, "-c", OWNER]) as process:
         try:
             wait_until(lambda: len([c for c in of_run(client, "tests-kill-owner") if c.state == "running"]) == 2, seconds=60)
-            assert not any(item.orphan for item in of_run(client, "tests-kill-owner"))
+            assert not any(container.orphan for container in of_run(client, "tests-kill-owner"))
         finally:
             process.kill()
     wait_until(lambda: not of_run(client, "tests-kill-owner"))
@@ -220,7 +222,7 @@ def test_two_runs_that_start_clean_up_and_end_beside_a_third_take_nothing_from_a
     with subprocess.Popen([sys.executable, "-c", OWNER.replace("tests-kill-owner", "tests-beside")]) as third:
         try:
             wait_until(lambda: len([c for c in of_run(client, "tests-beside") if c.state == "running"]) == 2, seconds=60)
-            before = {item.id for item in of_run(client, "tests-beside")}
+            before = {container.id for container in of_run(client, "tests-beside")}
             runs = [[sys.executable, "-c", NEIGHBOUR, f"tests-neighbour-{number}"] for number in (1, 2)]
             neighbours = [subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for run in runs]
             outputs = [process.communicate(timeout=120)[0] for process in neighbours]
@@ -228,7 +230,7 @@ def test_two_runs_that_start_clean_up_and_end_beside_a_third_take_nothing_from_a
             assert all(text.count("engine_ready") == 2 for text in outputs), outputs
             assert not any("worker_replaced" in text for text in outputs), outputs
             subprocess.run([sys.executable, "-m", "sandbox", "clean"], capture_output=True, check=True)
-            assert {item.id for item in of_run(client, "tests-beside")} == before
+            assert {container.id for container in of_run(client, "tests-beside")} == before
             listed = subprocess.run([sys.executable, "-m", "sandbox", "status"], capture_output=True, text=True, check=True)
             assert "tests-beside" in listed.stdout
         finally:
@@ -248,11 +250,11 @@ async def test_orphans_of_dead_owners_are_removed_and_living_owners_keep_theirs(
             client.api.create_container(image, ["true"], labels=labels)["Id"] for labels in (owner.labels("tests-orphan"), dead)
         )
         try:
-            assert not any(item.orphan for item in of_run(client, "tests-orphan"))
+            assert not any(entry.orphan for entry in of_run(client, "tests-orphan"))
             process.kill()
             process.wait()
             assert owner.remove_orphans(client) >= 1
-            assert [item.id for item in of_run(client, "tests-orphan")] == [living]
+            assert [entry.id for entry in of_run(client, "tests-orphan")] == [living]
         finally:
             for container in (living, doomed):
                 owner.remove_container(client, container)

@@ -40,7 +40,7 @@ async def test_thousands_of_programs_in_one_go_leave_host_and_workers_as_they_we
         executions = running.result()
     finally:
         await runner.close()
-    assert [(number, item) for number, item in enumerate(executions) if not is_expected(number, item)] == []
+    assert [(number, execution) for number, execution in enumerate(executions) if not is_expected(number, execution)] == []
     # The results themselves are in it: about three KiB each.
     assert max(rss for rss, _ in seen) - memory < 16 << 20
     # Whatever earlier tests left to the garbage collector may go meanwhile; nothing may come.

@@ -71,7 +71,7 @@ async def test_an_engine_killed_in_the_middle_is_an_error_and_the_next_start_wor
 
     again = DockerRunner(workers=2, connect=connect_to(private))
     try:
-        assert [item.runs[0].value for item in await again.run(JOBS[:4])] == ["1"] * 4
+        assert [execution.runs[0].value for execution in await again.run(JOBS[:4])] == ["1"] * 4
     finally:
         await again.close()
     assert client.containers.list(all=True) == []
@@ -127,13 +127,13 @@ class OwnerProcess:
 
 def inside(private, name):
     """Processes of the engine by their name: pid and command line."""
-    found = {}
+    processes = {}
     for process in psutil.Process(private.pid()).children(recursive=True):
         # Programs come and go.
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.name() == name:
-                found[process.pid] = " ".join(process.cmdline())
-    return found
+                processes[process.pid] = " ".join(process.cmdline())
+    return processes
 
 
 def find_victim(name, private, owner_process, rng):
@@ -158,21 +158,25 @@ def leaks(private, living):
     """What there is in the engine, on its mounts and in control groups beyond the workers of the living owner."""
     client = docker.DockerClient(base_url=private.url)
     listed = owner.owned_containers(client)
-    ids = {item.id for item in listed}
-    found = [f"container {item.id[:12]} ({item.state}) of {item.owner}" for item in listed if item.owner != living]
-    found += [f"container {item.id[:12]} is {item.state}" for item in listed if item.state != "running"]
-    found += [f"shim {pid}" for pid, command in inside(private, SHIM).items() if not any(name in command for name in ids)]
+    ids = {container.id for container in listed}
+    leftovers = [
+        f"container {container.id[:12]} ({container.state}) of {container.owner}"
+        for container in listed
+        if container.owner != living
+    ]
+    leftovers += [f"container {container.id[:12]} is {container.state}" for container in listed if container.state != "running"]
+    leftovers += [f"shim {pid}" for pid, command in inside(private, SHIM).items() if not any(name in command for name in ids)]
     for group in Path("/sys/fs/cgroup").glob(f"*/{private.cgroup}/*"):
         if group.is_dir() and group.name not in ids:
-            found.append(f"control group {group}, processes {(group / 'cgroup.procs').read_text().split()}")
+            leftovers.append(f"control group {group}, processes {(group / 'cgroup.procs').read_text().split()}")
     (dockerd,) = inside(private, "dockerd")
     mounts = Path(f"/proc/{dockerd}/mounts").read_text().splitlines()
     merged = [line.split()[1] for line in mounts if "/overlay2/" in line]
     if len(merged) > len(ids):
-        found.append(f"{len(merged)} mounts of {len(ids)} containers: {merged}")
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(private.data) in line]
+        leftovers.append(f"{len(merged)} mounts of {len(ids)} containers: {merged}")
+    leftovers += [line for line in Path("/proc/mounts").read_text().splitlines() if str(private.data) in line]
     client.close()
-    return found
+    return leftovers
 
 
 @pytest.mark.docker

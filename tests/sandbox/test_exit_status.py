@@ -100,8 +100,8 @@ def test_more_than_all_answers_can_hold_is_tampering():
     ],
 )
 def test_every_end_without_an_answer_has_a_status_and_a_reason(end, status):
-    said, value, reason = exit_reply(end)
-    assert (said, value) == (status, "")
+    exit_status, value, reason = exit_reply(end)
+    assert (exit_status, value) == (status, "")
     assert reason
 
 

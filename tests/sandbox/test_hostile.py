@@ -141,7 +141,7 @@ def requested(answer: str) -> Question:
 
 
 def checked(answer: str) -> Question:
-    checks = tuple(IOPair(input=f"assert candidate({given}) == {answer!r}", output="") for given in (1, 2))
+    checks = tuple(IOPair(input=f"assert candidate({argument}) == {answer!r}", output="") for argument in (1, 2))
     return Question(statement="Guess.", mode="checks", private=checks)
 
 

@@ -29,7 +29,7 @@ def alone():
 
 
 def containers(run="tests-alone"):
-    return [item.id for item in owner.owned_containers(engine.connect()) if item.run == run]
+    return [container.id for container in owner.owned_containers(engine.connect()) if container.run == run]
 
 
 async def run_one(runner, source, **more):

@@ -40,7 +40,7 @@ PHONE = {"width": 360, "height": 740}
 
 
 def find_chromium() -> str | None:
-    return next((found for name in NAMES if (found := shutil.which(name))), None)
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 @contextmanager
@@ -48,9 +48,9 @@ def chromium(path: str) -> Iterator[Browser]:
     """A browser without a window. While it lives nothing else in this thread can run an event loop."""
     with (
         sync_playwright() as playwright,
-        closing(playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])) as one,
+        closing(playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])) as browser,
     ):
-        yield one
+        yield browser
 
 
 @contextmanager
@@ -154,17 +154,17 @@ def crawl_pages(page: Page, pictures: Path | None, of: str, most: int = 1) -> It
 def audit(page: Page) -> dict[str, list[str]]:
     """Complaints by what was looked for; everything that is folded away is opened for it."""
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    found = {"light": page.evaluate(AUDIT_SCRIPT, "pale"), "mute": page.evaluate(AUDIT_SCRIPT, "mute")}
+    problems = {"light": page.evaluate(AUDIT_SCRIPT, "pale"), "mute": page.evaluate(AUDIT_SCRIPT, "mute")}
     page.keyboard.press("Tab")
-    found["focus"] = page.evaluate(AUDIT_SCRIPT, "unfocused")
+    problems["focus"] = page.evaluate(AUDIT_SCRIPT, "unfocused")
     page.emulate_media(color_scheme="dark")
-    found["dark"] = page.evaluate(AUDIT_SCRIPT, "pale")
-    found["dark focus"] = page.evaluate(AUDIT_SCRIPT, "unfocused")
+    problems["dark"] = page.evaluate(AUDIT_SCRIPT, "pale")
+    problems["dark focus"] = page.evaluate(AUDIT_SCRIPT, "unfocused")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
-    found["phone"] = page.evaluate(AUDIT_SCRIPT, "wide")
+    problems["phone"] = page.evaluate(AUDIT_SCRIPT, "wide")
     page.set_viewport_size(WINDOW)  # type: ignore[arg-type]
-    return found
+    return problems
 
 
 def take_screenshots(page: Page, folder: Path, name: str) -> None:

@@ -19,29 +19,35 @@ class ContainerLeftovers:
         """Container ids, each with the folder on which its file system is mounted."""
 
     def look(self) -> None:
-        for item in owner.owned_containers(self._client):
-            if item.run == self._run and item.id not in self.seen:
-                details = self._client.api.inspect_container(item.id)
-                self.seen[item.id] = ((details.get("GraphDriver") or {}).get("Data") or {}).get("MergedDir") or item.id
+        for container in owner.owned_containers(self._client):
+            if container.run == self._run and container.id not in self.seen:
+                details = self._client.api.inspect_container(container.id)
+                self.seen[container.id] = ((details.get("GraphDriver") or {}).get("Data") or {}).get(
+                    "MergedDir"
+                ) or container.id
 
     def left(self) -> list[str]:
-        containers = [f"container {item.id}" for item in owner.owned_containers(self._client) if item.id in self.seen]
+        containers = [
+            f"container {container.id}" for container in owner.owned_containers(self._client) if container.id in self.seen
+        ]
         return [*containers, *self._processes_and_mounts(), *self._control_groups()]
 
     def _processes_and_mounts(self) -> list[str]:
-        found = []
+        leftovers = []
         spaces = set()
         for folder in Path("/proc").glob("[0-9]*"):
             # A process may end while it is looked at, or belong to somebody else.
             with contextlib.suppress(OSError):
                 groups = (folder / "cgroup").read_text()
-                found += [f"process {folder.name} of {name}" for name in self.seen if name in groups]
+                leftovers += [f"process {folder.name} of {name}" for name in self.seen if name in groups]
                 space = os.readlink(folder / "ns/mnt")
                 if space not in spaces:
                     spaces.add(space)
                     mounts = (folder / "mountinfo").read_text()
-                    found += [f"mount of {name}" for name, merged in self.seen.items() if name in mounts or merged in mounts]
-        return found
+                    leftovers += [
+                        f"mount of {name}" for name, merged in self.seen.items() if name in mounts or merged in mounts
+                    ]
+        return leftovers
 
     def _control_groups(self) -> list[str]:
         return [

@@ -177,22 +177,22 @@ class ExampleRun:
         return self._learn([easy, hard], task)._end("played")
 
     def practice(self, *, passing: int = 4, attempts: int = 8) -> ExampleRun:
-        asked = self._new_question()
-        self.open(asked, "practice")
-        made = self.attempt("practice", asked, passing, attempts)
+        question = self._new_question()
+        self.open(question, "practice")
+        made = self.attempt("practice", question, passing, attempts)
         self.reward(made, "practice", "student", "induction", binary_rewards(passing, attempts))
         return self._end("played")
 
     def give(self, *, learned: int = 4, context: int = 2, certain: bool | None = True) -> Event:
         """An episode that gives a text of `learned` tokens, behind which are `context` others that are not learned."""
-        asked = self._new_question()
-        self.open(asked, "practice")
+        question = self._new_question()
+        self.open(question, "practice")
         ids = [self._random.randrange(self._vocabulary) for _ in range(learned + context)]
         marks = [True] * learned + [False] * context
         fact = TextGiven(
-            question=asked.id,
-            prompt=self.log.put(f"Solve: {asked.statement}".encode()),
-            text=self.log.put(f"{asked.program}\nI am {'sure' if certain else 'unsure'}.".encode()),
+            question=question.id,
+            prompt=self.log.put(f"Solve: {question.statement}".encode()),
+            text=self.log.put(f"{question.program}\nI am {'sure' if certain else 'unsure'}.".encode()),
             tokens=self.log.put(pack_rollouts([1, 2, 3], [ids], [[0.0] * len(ids)], [marks])),
             length=learned,
             certain=certain,
@@ -232,9 +232,9 @@ class ExampleRun:
 
     def evaluate(self, name: str = "test", *, successes: int = 2, attempts: int = 20) -> ExampleRun:
         """Attempts, verdicts and EvaluationFinished on one question."""
-        asked = question(1)
+        target = question(1)
         self.stream = f"evaluation/{name}/{self._learned:05}"
-        self.attempt("evaluation", asked, successes, attempts)
+        self.attempt("evaluation", target, successes, attempts)
         return self._say(
             self.stream,
             EvaluationFinished(
@@ -243,7 +243,7 @@ class ExampleRun:
                 policy=self.policies["student"],
                 sampling=self._sampling,
                 attempts=attempts,
-                successes={asked.id: successes},
+                successes={target.id: successes},
                 pass_at={1: successes / attempts, attempts: float(successes > 0)},
             ),
         )
@@ -272,7 +272,7 @@ class ExampleRun:
     def end(self) -> ExampleRun:
         return self._say("run", RunFinished(iterations=self.iteration))
 
-    def open(self, asked: Question, purpose: str) -> ExampleRun:
+    def open(self, question: Question, purpose: str) -> ExampleRun:
         """EpisodeStarted, in a stream of its own; what follows is said there."""
         self.stream = f"episode/{self.iteration:05}/{self._episodes:03}"
         self._episodes += 1
@@ -281,8 +281,8 @@ class ExampleRun:
             EpisodeStarted(
                 iteration=self.iteration,
                 purpose=purpose,
-                question=asked.id,
-                blob=self._blob(asked),
+                question=question.id,
+                blob=self._blob(question),
                 axis=self._random.choice(("io", "function")),
                 seed=self._random.randrange(2**31),
             ),
@@ -301,24 +301,24 @@ class ExampleRun:
         voted: dict[str, Any] | None = None,
     ) -> tuple[Question, Event]:
         """An accepted proposal; gives the question and the event of its pass-rate attempts."""
-        proposed, asked = self._proposed(seat, attempt, parent), self._new_question()
-        blob = self._blob(asked)
+        proposed, question = self._proposed(seat, attempt, parent), self._new_question()
+        blob = self._blob(question)
         self._say(
-            self.stream, QuestionValidated(seat=seat, question=asked.id, blob=blob, similarity=similarity, aligned=aligned)
+            self.stream, QuestionValidated(seat=seat, question=question.id, blob=blob, similarity=similarity, aligned=aligned)
         )
         labels = "question" if voted is None else "vote"
-        made = self.attempt("pass_rate", asked, successes, attempts, labels=labels)
+        made = self.attempt("pass_rate", question, successes, attempts, labels=labels)
         if voted is not None:
             counts = {"attempts": attempts, "voters": attempts, "votes": successes, "runner_up": 1} | voted
-            label = self.log.put(json.dumps([pair.output for pair in asked.pairs]).encode())
+            label = self.log.put(json.dumps([pair.output for pair in question.pairs]).encode())
             outputs = {} if counts["votes"] == counts["runner_up"] else {"label": label, "agrees": True}
-            self._say(self.stream, LabelVoted(of=made.version, seat=seat, question=asked.id, **(counts | outputs)))
+            self._say(self.stream, LabelVoted(of=made.version, seat=seat, question=question.id, **(counts | outputs)))
         fields = {"successes": successes, "attempts": attempts, "agreeing": agreeing}
-        self._say(self.stream, PassRateMeasured(seat=seat, question=asked.id, **fields))
+        self._say(self.stream, PassRateMeasured(seat=seat, question=question.id, **fields))
         phase, task = {"easy": ("lemma", "easy"), "hard": ("lift", "hard"), "open": ("open", "induction")}[seat]
         self.reward(proposed, phase, "teacher", task, [0.5 + successes / 20])
-        self._say(self.stream, QuestionAccepted(seat=seat, question=asked.id, blob=blob, axis="function"))
-        return asked, made
+        self._say(self.stream, QuestionAccepted(seat=seat, question=question.id, blob=blob, axis="function"))
+        return question, made
 
     def reject(self, seat: Seat, attempt: int, parent: Question, reason: Reason, detail: str = "") -> ExampleRun:
         """A proposal that nobody tried."""
@@ -329,7 +329,7 @@ class ExampleRun:
     def attempt(
         self,
         purpose: Purpose,
-        asked: Question,
+        question: Question,
         passing: int,
         count: int,
         task: Task = "induction",
@@ -338,13 +338,13 @@ class ExampleRun:
         """AttemptsMade and AttemptsVerified, the passing ones first; gives the former."""
         fact = AttemptsMade(
             purpose=purpose,
-            question=asked.id,
+            question=question.id,
             task=task,
             pair=None if task == "induction" else 0,
-            generation=self.generation(f"Solve: {asked.statement}", count),
+            generation=self.generation(f"Solve: {question.statement}", count),
         )
         made = self.log.append(self.stream, [fact])[0]
-        total = len(asked.pairs)
+        total = len(question.pairs)
         passed = Verdict(outcome="passed", passed=total, total=total, tests="." * total)
         wrong = Verdict(outcome="wrong_answer", passed=1, total=total, detail="[1] is not [2]", tests="." + "w" * (total - 1))
         verdicts = (passed,) * passing + (wrong,) * (count - passing)
@@ -376,7 +376,7 @@ class ExampleRun:
         )
 
     def _learn(self, accepted: Sequence[tuple[Question, Event]], task: Task) -> ExampleRun:
-        for asked, measured in accepted:
+        for question, measured in accepted:
             if task == "induction":
                 passing = next(
                     event.fact.verdicts
@@ -386,7 +386,7 @@ class ExampleRun:
                 rewards = [1.0 if verdict.outcome == "passed" else -0.5 for verdict in passing]
                 self.reward(measured, "solve", "student", task, rewards)
             else:
-                self.reward(self.attempt("solve", asked, 2, 4, task), "solve", "student", task, binary_rewards(2, 4))
+                self.reward(self.attempt("solve", question, 2, 4, task), "solve", "student", task, binary_rewards(2, 4))
         return self
 
     def _measure_gap(self, goalpost: Question, successes: int, attempts: int) -> None:
@@ -409,8 +409,8 @@ class ExampleRun:
         self._questions += 1
         return question(self._questions)
 
-    def _blob(self, asked: Question) -> BlobHash:
-        return self.log.put(canonical(asked))
+    def _blob(self, question: Question) -> BlobHash:
+        return self.log.put(canonical(question))
 
     def _say(self, stream: str, *facts: Fact) -> ExampleRun:
         self.log.append(stream, facts)

@@ -58,19 +58,19 @@ class ForkingPopen(subprocess.Popen):
     """Processes that wait to become a command; None: a server forks as many as one likes."""
 
     def _execute_child(self, *arguments: Any) -> None:
-        given = inspect.signature(super()._execute_child).bind(*arguments).arguments
-        command, files = given["args"], [given[name] for name in ("p2cread", "c2pwrite", "errwrite")]
+        bound = inspect.signature(super()._execute_child).bind(*arguments).arguments
+        command, files = bound["args"], [bound[name] for name in ("p2cread", "c2pwrite", "errwrite")]
         ours = command[:2] == [sys.executable, "-m"] and command[2] in COMMANDS
         if not ours or self.waiting == []:
             super()._execute_child(*arguments)
             return
         request = {
             "command": [str(word) for word in command[2:]],
-            "cwd": os.fspath(given["cwd"] or os.getcwd()),
-            "environment": dict(given["env"] or os.environ),
-            "session": given["start_new_session"],
+            "cwd": os.fspath(bound["cwd"] or os.getcwd()),
+            "environment": dict(bound["env"] or os.environ),
+            "session": bound["start_new_session"],
             # The one function that a command of ours gives here.
-            "terminated_with_parent": given["preexec_fn"] is not None,
+            "terminated_with_parent": bound["preexec_fn"] is not None,
             "files": [file != -1 for file in files],
         }
         place = _server() if self.waiting is None else self.waiting.pop()
@@ -81,7 +81,7 @@ class ForkingPopen(subprocess.Popen):
         if adopting:
             ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
         self._child_created = True
-        self._close_pipe_fds(*(given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")))
+        self._close_pipe_fds(*(bound[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")))
 
 
 @functools.cache
@@ -139,10 +139,10 @@ def become(request: dict[str, Any], files: list[int]) -> None:
         ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if request["session"]:
         os.setsid()
-    given = iter(files)
+    descriptors = iter(files)
     for number, has in enumerate(request["files"]):
         if has or number == 0:
-            os.dup2(next(given) if has else os.open(os.devnull, os.O_RDONLY), number)
+            os.dup2(next(descriptors) if has else os.open(os.devnull, os.O_RDONLY), number)
     for file in files:
         os.close(file)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)  # noqa: SIM115

@@ -166,7 +166,7 @@ class LogContract:
         for thread in threads:
             thread.join()
         assert len(messages) == 80
-        assert len({tuple(one) for one in messages}) == 20
+        assert len({tuple(result) for result in messages}) == 20
         assert all(kinds == 1 for *_, kinds in messages)
         assert log.head().position == 40
 
@@ -174,7 +174,7 @@ class LogContract:
         wants = [("a", 0, "1"), ("a", 0, "2"), ("b", None, "3"), ("b", None, "\ud800"), ("a", 1, "4"), ("b", 1, "5")]
         submitted = [log.submit(stream, [episode_failed(text)], expected=expected) for stream, expected, text in wants]
         appended = await asyncio.gather(*map(asyncio.wrap_future, submitted), return_exceptions=True)
-        places = [(one[0].stream, one[0].version) if isinstance(one, list) else type(one) for one in appended]
+        places = [(result[0].stream, result[0].version) if isinstance(result, list) else type(result) for result in appended]
         assert places == [("a", 1), Conflict, ("b", 1), LogError, ("a", 2), ("b", 2)]
         assert [event.fact.message for event in log.read()] == ["1", "3", "4", "5"]
         assert log.verify() is None

@@ -13,9 +13,9 @@ from tests.support.browser import chromium, find_chromium, viewer_server, wait_f
 def main(run: Path, goalpost: str, folder: Path) -> None:
     browser = find_chromium()
     assert browser, "there is no Chromium; .ci/chromium installs it"
-    with viewer_server(run) as address, chromium(browser) as one:
+    with viewer_server(run) as address, chromium(browser) as chrome:
         wait_for_index(address, run.name)
-        with closing(one.new_page()) as page:
+        with closing(chrome.new_page()) as page:
             for name, place, height in ("run", "", 830), ("goalpost", f"/goalposts/{goalpost}", 1000):
                 page.set_viewport_size({"width": 1280, "height": height})
                 page.goto(f"{address}/runs/{run.name}{place}")

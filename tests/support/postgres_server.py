@@ -31,8 +31,8 @@ def find_postgres() -> Path | None:
     debian = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     if debian:
         return max(debian, key=lambda path: int(path.parent.name))
-    found = shutil.which("initdb")
-    return None if found is None else Path(found).resolve().parent
+    initdb = shutil.which("initdb")
+    return None if initdb is None else Path(initdb).resolve().parent
 
 
 class PostgresServer:
@@ -78,25 +78,25 @@ def run(*command: object) -> None:
     """Run a program of the server as the user `postgres`, or as whoever runs the tests if that is not root."""
     words = [str(word) for word in command]
     # Not piped: the server would inherit the pipe and keep it open.
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
         ended = subprocess.run(
             words,
             check=False,
             cwd="/",
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             user=account and account.pw_uid,
             group=account and account.pw_gid,
             extra_groups=[] if account else None,
         )
         if ended.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{' '.join(words)} ended with {ended.returncode}: {said.read().decode()[-2000:]}")
+            output.seek(0)
+            raise RuntimeError(f"{' '.join(words)} ended with {ended.returncode}: {output.read().decode()[-2000:]}")
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -47,7 +47,7 @@ def copy_image(to: engine.PrivateEngine) -> None:
 
 def processes_naming(text: str) -> list[str]:
     """Command lines of other processes that hold a text."""
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -55,5 +55,5 @@ def processes_naming(text: str) -> list[str]:
             except OSError:
                 continue
             if text in command and str(os.getpid()) != entry.name:
-                found.append(command)
-    return found
+                processes.append(command)
+    return processes

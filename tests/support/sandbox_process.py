@@ -62,8 +62,8 @@ async def main(private: engine.PrivateEngine) -> None:
         numbers = range(start, start + CALL)
         try:
             executions = await runner.run([job(number) for number in numbers])
-            said = sum(not is_expected(number, item) for number, item in zip(numbers, executions, strict=True))
-            print_line(str(said))
+            unexpected = sum(not is_expected(number, execution) for number, execution in zip(numbers, executions, strict=True))
+            print_line(str(unexpected))
         except SandboxError as error:
             print_line(f"lost {error}")
             await runner.close()

@@ -38,11 +38,11 @@ def start_supervised(log: Path) -> tuple[SupervisedPrograms, dict[str, object]]:
     kept = SupervisedPrograms(
         folder, [SupervisedProgram(command, dict(os.environ), f"{log}-{number}") for number, command in enumerate(commands)]
     )
-    said: list[str] = []
-    while len(said) < 2:
+    words: list[str] = []
+    while len(words) < 2:
         time.sleep(0.02)
-        said = (folder / "engine").read_text().split() if (folder / "engine").exists() else []
-    engine = int(said[0])
+        words = (folder / "engine").read_text().split() if (folder / "engine").exists() else []
+    engine = int(words[0])
     server = int(Path(f"/proc/{engine}/stat").read_text().rpartition(")")[2].split()[1])
     return kept, {
         "folder": str(folder),
@@ -50,7 +50,7 @@ def start_supervised(log: Path) -> tuple[SupervisedPrograms, dict[str, object]]:
         "server": server,
         "engine": engine,
         "everybody": [kept.supervisor_pid, *descendants(kept.supervisor_pid)],
-        "memory": ["/dev/shm/" + said[1], f"/dev/shm/vllm_dist_{engine}"],
+        "memory": ["/dev/shm/" + words[1], f"/dev/shm/vllm_dist_{engine}"],
     }
 
 

@@ -131,6 +131,6 @@ class TinyModelRun(ExampleRun):
         rollouts = unpack_rollouts(self.log.get(made.tokens))
         prompt_ids = rollouts.prompt.tolist()
         rows = [row.tolist() for row in rollouts.ids]
-        found = [logprobs(self._model, prompt_ids, row, made.sampling.temperature).tolist() for row in rows]
-        rows, found = self.tamper(rows, found)
-        return made.model_copy(update={"tokens": self.log.put(pack_rollouts(prompt_ids, rows, found))})
+        logprob_rows = [logprobs(self._model, prompt_ids, row, made.sampling.temperature).tolist() for row in rows]
+        rows, logprob_rows = self.tamper(rows, logprob_rows)
+        return made.model_copy(update={"tokens": self.log.put(pack_rollouts(prompt_ids, rows, logprob_rows))})

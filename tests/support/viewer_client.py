@@ -60,14 +60,14 @@ class ParsedPage(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.tags.append((tag, found))
-        if tag in ("a", "link") and found.get("href"):
-            self.links.append(str(found["href"]))
-        if found.get("id"):
-            self.ids.append(str(found["id"]))
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        if tag in ("a", "link") and attributes.get("href"):
+            self.links.append(str(attributes["href"]))
+        if attributes.get("id"):
+            self.ids.append(str(attributes["id"]))
         if tag == "label":
-            self.labels.add(found.get("for"))
+            self.labels.add(attributes.get("for"))
 
     def of(self, tag: str) -> list[dict[str, str | None]]:
         return [attrs for name, attrs in self.tags if name == tag]
@@ -98,20 +98,20 @@ def crawl(browser: TestClient, most: int = 6) -> dict[str, str]:
 
 def add_hostile_goalpost(example: ExampleRun) -> str:
     """A goalpost, a completion and a verdict that want to be more than text; gives the stream of the answers."""
-    asked = Question(
+    question = Question(
         statement=HOSTILE_HTML + CONTROL_CHARACTERS,
         program=f"def f():\n    return {HOSTILE_HTML!r}",
         private=(IOPair(input=HOSTILE_HTML, output=HOSTILE_HTML),),
     )
     example.log.append(
-        "goalposts", [GoalpostAdded(question=asked.id, blob=example.log.put(canonical(asked)), source=HOSTILE_HTML)]
+        "goalposts", [GoalpostAdded(question=question.id, blob=example.log.put(canonical(question)), source=HOSTILE_HTML)]
     )
-    example.goalposts = [asked]
-    example.start(1).open(asked, "guided")
+    example.goalposts = [question]
+    example.start(1).open(question, "guided")
     generation = example.generation(HOSTILE_HTML + CONTROL_CHARACTERS, 1)
     texts = example.log.put(json.dumps([HOSTILE_HTML + CONTROL_CHARACTERS + LONE_SURROGATE]).encode())
     fact = AttemptsMade(
-        purpose="gap", question=asked.id, task="induction", generation=generation.model_copy(update={"texts": texts})
+        purpose="gap", question=question.id, task="induction", generation=generation.model_copy(update={"texts": texts})
     )
     made = example.log.append(example.stream, [fact])[0]
     verdict = Verdict(outcome="wrong_answer", passed=0, total=1, detail=HOSTILE_HTML + CONTROL_CHARACTERS)

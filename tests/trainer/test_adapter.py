@@ -173,8 +173,8 @@ def test_the_model_server_serves_an_adapter_with_the_logprobs_that_the_trainer_f
     [reply] = asyncio.run(model.generate(requests))
     assert reply.policy == digest
     for completion in reply.completions:
-        found = logprobs(weights.model, list(reply.prompt_ids), list(completion.token_ids)).tolist()
-        assert completion.logprobs == pytest.approx(found, abs=1e-5)
+        expected = logprobs(weights.model, list(reply.prompt_ids), list(completion.token_ids)).tolist()
+        assert completion.logprobs == pytest.approx(expected, abs=1e-5)
 
 
 def test_separate_policies_are_two_adapters_on_the_first_weights_and_learn_apart(made, run) -> None:
@@ -185,10 +185,10 @@ def test_separate_policies_are_two_adapters_on_the_first_weights_and_learn_apart
     assert len({working._policies.load(cursor).weights.model for cursor in working._cursors.values()}) == 1
     updates = [event.fact for event in working.catch_up()]
     for name in ("teacher", "student"):
-        chain = [one for one in updates if one.policy == name]
-        assert [one.parent for one in chain] == [made[1], chain[0].digest]
-        assert all(adapter_base(run / "weights" / one.digest) == run / "weights" / made[1] for one in chain)
-    assert len({one.digest for one in updates}) == 4
+        chain = [update for update in updates if update.policy == name]
+        assert [update.parent for update in chain] == [made[1], chain[0].digest]
+        assert all(adapter_base(run / "weights" / update.digest) == run / "weights" / made[1] for update in chain)
+    assert len({update.digest for update in updates}) == 4
     assert weights_digest(run / "weights" / made[1]) == made[1]
 
 
@@ -199,8 +199,8 @@ def test_what_adapters_say_of_the_probe_is_what_their_model_server_says(made, ru
     probes = [event.fact for event in tale.log.read(kinds=("policy_probed",))]
     assert len({probe.digest for probe in probes}) == 3
     for probe in probes:
-        found = TransformersModel(run / "weights" / probe.digest, probe.digest)._logprobs_of(probe.tokens)
-        assert list(probe.logprobs) == pytest.approx(found, abs=1e-5)
+        expected = TransformersModel(run / "weights" / probe.digest, probe.digest)._logprobs_of(probe.tokens)
+        assert list(probe.logprobs) == pytest.approx(expected, abs=1e-5)
     assert len({probe.logprobs for probe in probes}) == 3
 
 
@@ -211,10 +211,10 @@ def test_a_new_trainer_of_adapters_goes_on_exactly_where_the_last_one_stopped(ma
     other = tmp_path / "other"
     shutil.copytree(run / "weights", other / "weights")
     whole, stopped = learn(story(), run), story()
-    parts = [one for _ in range(4) for one in learn(stopped, other, limit=1)]
-    key = {(one.policy, one.iteration): one for one in whole}
+    parts = [update for _ in range(4) for update in learn(stopped, other, limit=1)]
+    key = {(update.policy, update.iteration): update for update in whole}
     assert len(parts) == 4
-    assert all(key[one.policy, one.iteration] == one for one in parts)
+    assert all(key[update.policy, update.iteration] == update for update in parts)
 
 
 def test_adapters_learn_from_what_they_played_themselves(made, run) -> None:
@@ -250,5 +250,5 @@ def test_after_an_update_every_named_layer_says_something_and_is_served(
     working = TransformersModel(store / update.digest, update.digest)
     [reply] = asyncio.run(working.generate([GenerationRequest("t5 t6 t7", count=4, seed=3, sampling=Sampling(max_tokens=12))]))
     for completion in reply.completions:
-        found = logprobs(load_model(store / update.digest), list(reply.prompt_ids), list(completion.token_ids)).tolist()
-        assert completion.logprobs == pytest.approx(found, abs=1e-4)
+        expected = logprobs(load_model(store / update.digest), list(reply.prompt_ids), list(completion.token_ids)).tolist()
+        assert completion.logprobs == pytest.approx(expected, abs=1e-4)

@@ -88,10 +88,10 @@ def assert_same(run: Path, other: Path) -> None:
             assert mine.model_dump(exclude={"metrics"}) == theirs.model_dump(exclude={"metrics"})
             assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-3, abs=1e-4)
     # The second update goes from the weights and moments of the first.
-    start, end, found = tensors(run, one[0].digest), tensors(run, one[1].digest), tensors(other, two[1].digest)
-    assert {name: value.shape for name, value in end.items()} == {name: value.shape for name, value in found.items()}
+    start, end, sharded = tensors(run, one[0].digest), tensors(run, one[1].digest), tensors(other, two[1].digest)
+    assert {name: value.shape for name, value in end.items()} == {name: value.shape for name, value in sharded.items()}
     moved = max(float(np.abs(end[name] - start[name]).max()) for name in end)
-    apart = max(float(np.abs(end[name] - found[name]).max()) for name in end)
+    apart = max(float(np.abs(end[name] - sharded[name]).max()) for name in end)
     assert apart < TOLERANCE * moved, (apart, moved)
     for mine, yours in zip(probes(run), probes(other), strict=True):
         assert mine == pytest.approx(yours, abs=1e-3)
@@ -176,7 +176,7 @@ def test_a_process_holds_its_part_of_every_tensor(tmp_path: Path) -> None:
 def test_completions_are_shared_out_once() -> None:
     for size in (1, 2, 3, 7):
         shares = [World(rank, size).share(range(5)) for rank in range(size)]
-        assert sorted(item for share in shares for item in share) == list(range(5))
+        assert sorted(index for share in shares for index in share) == list(range(5))
 
 
 def test_alone_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:

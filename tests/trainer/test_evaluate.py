@@ -57,17 +57,17 @@ def run(tmp_path_factory) -> Path:
 
 
 def test_an_evaluation_of_a_run_is_in_its_log_and_says_how_sure_it_is(run):
-    found = json.loads(run_command(run, "--set", "practice", *SMALL, "--json"))
+    result = json.loads(run_command(run, "--set", "practice", *SMALL, "--json"))
     with closing(open_run(str(run))) as log:
-        (fact,) = [e.fact for e in log.read(found["stream"]) if isinstance(e.fact, EvaluationFinished)]
-        assert len(answers(log, found["stream"])) == 3
+        (fact,) = [e.fact for e in log.read(result["stream"]) if isinstance(e.fact, EvaluationFinished)]
+        assert len(answers(log, result["stream"])) == 3
         assert log.verify() is None
     assert (fact.policy, fact.iteration, fact.attempts) == (POCKET, 1, 4)
     assert fact.name.startswith("practice-")
     counts = list(fact.successes.values())
     for k in (1, 2, 4):
         interval = pass_at_k_interval(4, counts, k)
-        assert found["pass_at"][str(k)] == {"value": pass_at_k(4, counts, k), "low": interval.low, "high": interval.high}
+        assert result["pass_at"][str(k)] == {"value": pass_at_k(4, counts, k), "low": interval.low, "high": interval.high}
 
 
 def test_what_is_examined_already_is_only_shown(run):
@@ -102,10 +102,10 @@ def test_other_sampling_and_other_questions_are_another_evaluation(run):
 def test_a_run_whose_log_is_in_postgresql_is_examined_there(postgres, tmp_path):
     config = Config()
     with closing(create_run(tmp_path / "far", config, read_inputs(config), f"{postgres}?run=examined")) as log:
-        found = json.loads(run_command("far", "--runs", tmp_path, *SMALL, "--json"))
-        kinds = [event.fact.kind for event in log.read(found["stream"])]
+        result = json.loads(run_command("far", "--runs", tmp_path, *SMALL, "--json"))
+        kinds = [event.fact.kind for event in log.read(result["stream"])]
         assert kinds == ["attempts_made", "attempts_verified"] * 3 + ["evaluation_finished"]
-        assert (found["iteration"], found["policy"]) == (0, POCKET)
+        assert (result["iteration"], result["policy"]) == (0, POCKET)
 
 
 def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
@@ -124,15 +124,15 @@ def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
         assert "Traceback" not in err
         assert err.splitlines()[-1] == "Stopped; verified completions are kept. Repeat the command to go on."
         before = [event.hash for event in log.read()]
-        found = json.loads(run_command(*command))
+        result = json.loads(run_command(*command))
         after = list(log.read())
         assert [event.hash for event in after[: len(before)]] == before
-        asked = [fact.question for fact in answers(log, found["stream"])]
+        questions = [fact.question for fact in answers(log, result["stream"])]
         assert 0 < len(before) < len(after)
-        assert len(asked) == len(set(asked)) == 8
+        assert len(questions) == len(set(questions)) == 8
         verified = [event.fact for event in after if isinstance(event.fact, AttemptsVerified)]
         passed = sum(verdict.outcome == "passed" for fact in verified for verdict in fact.verdicts)
-        assert passed == sum(found["successes"].values())
+        assert passed == sum(result["successes"].values())
 
 
 @pytest.mark.parametrize(

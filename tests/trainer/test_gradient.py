@@ -61,9 +61,9 @@ def world(tmp_path_factory) -> SimpleNamespace:
     reference = checkpoint.load(store, tiny_weights(store, seed=1, width=16, layers=1)).model
     groups = make_samples(weights.model)
     exact, other = copy.deepcopy(weights.model).double(), copy.deepcopy(reference).double()
-    scored = [[score(exact, one) for one in group.rollouts] for group in groups]
+    scored = [[score(exact, rollout) for rollout in group.rollouts] for group in groups]
     with torch.no_grad():
-        pulled = [[score(other, one)[0] for one in group.rollouts] for group in groups]
+        pulled = [[score(other, rollout)[0] for rollout in group.rollouts] for group in groups]
     return SimpleNamespace(
         weights=weights, reference=reference, groups=groups, scored=scored, pulled=pulled, parameters=list(exact.parameters())
     )
@@ -75,7 +75,7 @@ def make_samples(model) -> list[RolloutGroup]:
     Every third token of each other completion was given, so nothing may be learned from it.
     """
     rng = random.Random(1)
-    found = []
+    samples = []
     rows = [(1, -0.5, 1), (1, 1), (-0.5, -0.5, -0.5), (1,), (-1, 1, -0.5, -0.5), (-1, 1)]
     for number, rewards in enumerate(rows):
         prompt = [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 9))]
@@ -95,18 +95,18 @@ def make_samples(model) -> list[RolloutGroup]:
             made.append(dataclasses.replace(sample(temperature=heat), **arrays, reward=reward, task=task))
         # Two pairs of groups have a prompt in common, and two groups have none that is known.
         prompt_blob = ("a", "", "a", "b", "", "b")[number]
-        found.append(RolloutGroup("solve", "student", made[0].task, rewards, number, tuple(made), prompt=prompt_blob))
-    return found
+        samples.append(RolloutGroup("solve", "student", made[0].task, rewards, number, tuple(made), prompt=prompt_blob))
+    return samples
 
 
-def score(model, one):
+def score(model, rollout):
     """Log-probability of each token, and entropy of each distribution."""
     import torch
 
-    text = [*one.prompt_ids.tolist(), *one.ids.tolist()]
-    logits = model(torch.tensor([text])).logits[0, len(one.prompt_ids) - 1 : -1] / one.temperature
+    text = [*rollout.prompt_ids.tolist(), *rollout.ids.tolist()]
+    logits = model(torch.tensor([text])).logits[0, len(rollout.prompt_ids) - 1 : -1] / rollout.temperature
     every = logits.log_softmax(-1)
-    chosen = every.gather(-1, torch.tensor(one.ids.astype(np.int64))[:, None])[:, 0]
+    chosen = every.gather(-1, torch.tensor(rollout.ids.astype(np.int64))[:, None])[:, 0]
     return chosen, -(every.exp() * every).sum(-1)
 
 
@@ -162,11 +162,11 @@ def formula(world: SimpleNamespace, settings: LearnSettings):
     kept = [n for n, row in enumerate(credits) if np.abs(row).max() > 1e-9 or not settings.filter_silent]
     means, sums, entropies = [], [], []
     for n in kept:
-        for one, advantage, scores, other in zip(
+        for rollout, advantage, scores, other in zip(
             world.groups[n].rollouts, credits[n], world.scored[n], world.pulled[n], strict=True
         ):
-            new, entropy, pull = (values[one.sampled] for values in (*scores, other))
-            sampled = torch.tensor(one.logprobs[one.sampled].astype(np.float64))
+            new, entropy, pull = (values[rollout.sampled] for values in (*scores, other))
+            sampled = torch.tensor(rollout.logprobs[rollout.sampled].astype(np.float64))
             on_policy = settings.importance == "none"
             weight = torch.ones_like(new) if on_policy else (new.detach() - sampled).exp()
             if settings.importance == "mask":
@@ -189,7 +189,7 @@ def formula(world: SimpleNamespace, settings: LearnSettings):
 
 
 def flat(gradients) -> np.ndarray:
-    return np.concatenate([one.double().numpy().ravel() for one in gradients])
+    return np.concatenate([tensor.double().numpy().ravel() for tensor in gradients])
 
 
 @pytest.fixture(scope="module")
@@ -214,10 +214,10 @@ def computed(world, tmp_path_factory):
             share, _ = made(micro, batch)
             share.backward()
             total += share.item()
-        found = flat([one.grad for one in parameters])
-        for one in parameters:
-            one.grad = None
-        return total, found
+        gradient = flat([parameter.grad for parameter in parameters])
+        for parameter in parameters:
+            parameter.grad = None
+        return total, gradient
 
     return compute
 
@@ -227,13 +227,13 @@ def same(world: SimpleNamespace, computed, settings: LearnSettings) -> None:
 
     expected = formula(world, settings)
     wanted = flat(torch.autograd.grad(expected, world.parameters, retain_graph=True))
-    total, found = computed(settings)
-    close((total, found), (expected.item(), wanted))
+    total, gradient = computed(settings)
+    close((total, gradient), (expected.item(), wanted))
 
 
-def close(found: tuple[float, np.ndarray], wanted: tuple[float, np.ndarray]) -> None:
-    assert found[0] == pytest.approx(wanted[0], abs=1e-6)
-    assert np.linalg.norm(found[1] - wanted[1]) < 1e-6 * np.linalg.norm(wanted[1])
+def close(computed_pair: tuple[float, np.ndarray], wanted: tuple[float, np.ndarray]) -> None:
+    assert computed_pair[0] == pytest.approx(wanted[0], abs=1e-6)
+    assert np.linalg.norm(computed_pair[1] - wanted[1]) < 1e-6 * np.linalg.norm(wanted[1])
 
 
 @pytest.mark.parametrize(("credit", "loss"), list(itertools.product(ADVANTAGE_ESTIMATORS, LOSSES)))

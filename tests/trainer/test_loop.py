@@ -86,13 +86,13 @@ def test_updates_form_a_chain_over_all_finished_iterations(tell, run, made) -> N
     example = tell().play().play().play(guided=1)
     ends = [event.position for event in example.log.read(kinds=("iteration_finished",))]
     updates = learn(example.start().episode(), run)
-    assert [one.iteration for one in updates] == [1, 2, 3]
-    assert [one.until for one in updates] == ends
-    assert [one.after for one in updates] == [0, *ends[:-1]]
-    assert [one.parent for one in updates] == [made[1], *[one.digest for one in updates[:-1]]]
-    assert len({one.digest for one in updates}) == 3
-    for one in updates[1:]:
-        assert weights_digest(run / "weights" / one.digest) == one.digest
+    assert [update.iteration for update in updates] == [1, 2, 3]
+    assert [update.until for update in updates] == ends
+    assert [update.after for update in updates] == [0, *ends[:-1]]
+    assert [update.parent for update in updates] == [made[1], *[update.digest for update in updates[:-1]]]
+    assert len({update.digest for update in updates}) == 3
+    for update in updates[1:]:
+        assert weights_digest(run / "weights" / update.digest) == update.digest
     assert count(example) == 3
     assert learn(example, run) == []
 
@@ -108,8 +108,10 @@ def test_there_is_a_probe_of_the_first_weights_and_with_every_update_one_of_its_
     probes = [event.fact for event in events if isinstance(event.fact, PolicyProbed)]
     assert [probe.digest for probe in probes] == [made[1], updates[0].digest, updates[2].digest]
     for probe in probes:
-        found = logprobs(load_model(run / "weights" / probe.digest), list(probe.tokens[:1]), list(probe.tokens[1:])).tolist()
-        assert list(probe.logprobs) == pytest.approx(found, abs=1e-5)
+        logprob_list = logprobs(
+            load_model(run / "weights" / probe.digest), list(probe.tokens[:1]), list(probe.tokens[1:])
+        ).tolist()
+        assert list(probe.logprobs) == pytest.approx(logprob_list, abs=1e-5)
     assert len({probe.logprobs for probe in probes}) == 3
 
 
@@ -159,18 +161,23 @@ def test_failed_episodes_are_not_trained(tell, run) -> None:
 
     failed = story().practice(passing=5)
     failed.log.append(failed.stream, [EpisodeFailed(error="SandboxError", message="gone")])
-    [one], [other] = learn(failed.finish(), run), learn(story().fail().finish(), run)
-    assert one.steps[0].groups == 1
-    assert (one.samples, one.digest) == (other.samples, other.digest)
+    [update], [other] = learn(failed.finish(), run), learn(story().fail().finish(), run)
+    assert update.steps[0].groups == 1
+    assert (update.samples, update.digest) == (other.samples, other.digest)
 
 
 def test_separate_policies_have_separate_lineages(tell, run, made) -> None:
     example = tell(policies="separate").start(3).episode(lemma=3).episode().practice().finish().play()
     updates = learn(example, run)
-    assert [(one.policy, one.iteration) for one in updates] == [("teacher", 1), ("student", 1), ("teacher", 2), ("student", 2)]
+    assert [(update.policy, update.iteration) for update in updates] == [
+        ("teacher", 1),
+        ("student", 1),
+        ("teacher", 2),
+        ("student", 2),
+    ]
     for name in ("teacher", "student"):
-        chain = [one for one in updates if one.policy == name]
-        assert [one.parent for one in chain] == [made[1], chain[0].digest]
+        chain = [update for update in updates if update.policy == name]
+        assert [update.parent for update in chain] == [made[1], chain[0].digest]
         assert count(example, name) == 2
     teacher, student = updates[:2]
     assert {step.phase for step in teacher.steps} == {"lemma", "lift"}

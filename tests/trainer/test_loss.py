@@ -45,7 +45,7 @@ def policy_loss(model, weights, tmp_path: Path, reference=None, **learn) -> Poli
 def make_samples(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, temperature: float = 1.0) -> list[Rollout]:
     """Random completions of the model's own, their logprobs off by some noise, so that ratios are clipped."""
     rng = random.Random(1)
-    found = []
+    samples = []
     for _ in range(groups):
         prompt = [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 20))]
         for _ in range(count):
@@ -54,12 +54,12 @@ def make_samples(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, 
             plain = sample(temperature=temperature)
             arrays = {"prompt_ids": np.array(prompt, np.int32), "ids": np.array(ids, np.int32)}
             arrays |= {"logprobs": old.astype(np.float32), "sampled": np.ones(len(ids), np.bool_)}
-            found.append(dataclasses.replace(plain, **arrays, advantage=rng.gauss(0, 1)))
-    return found
+            samples.append(dataclasses.replace(plain, **arrays, advantage=rng.gauss(0, 1)))
+    return samples
 
 
 def batch_of(rollouts: list[Rollout]) -> StepBatch:
-    tokens = sum(one.tokens for one in rollouts)
+    tokens = sum(rollout.tokens for rollout in rollouts)
     return StepBatch("solve", tuple(rollouts), 5, 0, silent={}, completions=len(rollouts), tokens=tokens, reward=0.0)
 
 
@@ -90,17 +90,17 @@ def test_the_loss_of_given_texts_is_their_mean_negative_log_likelihood(model, we
 def test_each_temperature_scores_under_its_own_distribution(model, weights, tmp_path) -> None:
     both = [*make_samples(model, noise=0), *make_samples(model, noise=0, temperature=0.5)]
     loss = policy_loss(model, weights, tmp_path)
-    found = [
+    scores = [
         loss(batch, batch_of(both))[1][MISMATCH_MEAN]
         for batch in [*micro_batches_of(both, 4096), *micro_batches_of(both, 4096)]
     ]
-    assert len(found) >= 4
-    assert max(found) < 1e-5
+    assert len(scores) >= 4
+    assert max(scores) < 1e-5
 
 
 def test_logprobs_of_other_weights_show_as_mismatch(model, weights, tmp_path) -> None:
     honest, wrong = make_samples(model, noise=0), make_samples(model, noise=0, temperature=0.5)
-    lied = [dataclasses.replace(one, temperature=1.0, advantage=1.0) for one in wrong]
+    lied = [dataclasses.replace(rollout, temperature=1.0, advantage=1.0) for rollout in wrong]
     loss = policy_loss(model, weights, tmp_path)
     mismatches = [step(loss, model, rows).metrics[MISMATCH_MEAN] for rows in (honest, lied)]
     assert mismatches[0] < 1e-5
@@ -117,13 +117,13 @@ def test_ids_beyond_the_vocabulary_are_an_error(model, weights, tmp_path) -> Non
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_step_moves_logprobs_with_the_sign_of_the_advantage(model, weights, tmp_path, sign) -> None:
-    rollouts = [dataclasses.replace(one, advantage=sign) for one in make_samples(model, groups=1, noise=0)]
-    before = [logprobs(model, one.prompt_ids.tolist(), one.ids.tolist()).sum() for one in rollouts]
+    rollouts = [dataclasses.replace(rollout, advantage=sign) for rollout in make_samples(model, groups=1, noise=0)]
+    before = [logprobs(model, rollout.prompt_ids.tolist(), rollout.ids.tolist()).sum() for rollout in rollouts]
     taken = step(policy_loss(model, weights, tmp_path), model, rollouts, rate=1e-3)
-    after = [logprobs(model, one.prompt_ids.tolist(), one.ids.tolist()).sum() for one in rollouts]
+    after = [logprobs(model, rollout.prompt_ids.tolist(), rollout.ids.tolist()).sum() for rollout in rollouts]
     assert min([float(b - a) * sign for a, b in zip(before, after, strict=True)]) > 0
     assert taken.samples == len(rollouts)
-    assert taken.tokens == sum(len(one.ids) for one in rollouts)
+    assert taken.tokens == sum(len(rollout.ids) for rollout in rollouts)
     assert taken.metrics["loss"] == pytest.approx(-sign, abs=1e-4)
 
 
@@ -141,40 +141,41 @@ def test_silent_tokens_thin_the_loss(model, weights, tmp_path) -> None:
     rollouts, loss = make_samples(model), policy_loss(model, weights, tmp_path)
     thin = dataclasses.replace(batch_of(rollouts), tokens=2 * batch_of(rollouts).tokens)
     full, half = (
-        take_step(one, loss, Adam(model, LearnSettings(learning_rate=1e-12), None), 4096) for one in (batch_of(rollouts), thin)
+        take_step(batch, loss, Adam(model, LearnSettings(learning_rate=1e-12), None), 4096)
+        for batch in (batch_of(rollouts), thin)
     )
     assert half.metrics["loss"] == pytest.approx(full.metrics["loss"] / 2, rel=1e-4)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_reports_entropy_clipping_and_distance_from_what_sampled(model, weights, tmp_path, loss) -> None:
-    found = step(policy_loss(model, weights, tmp_path, loss=loss), model, make_samples(model), 64).metrics
+    metrics = step(policy_loss(model, weights, tmp_path, loss=loss), model, make_samples(model), 64).metrics
     names = {
         "loss", "grad_norm", "learning_rate", "entropy", "clip_ratio/region_mean", MISMATCH_MEAN,
         MISMATCH_MAX, KL_K1, KL_K3, RATIO_MEAN, EFFECTIVE_SAMPLE_SHARE,
     }  # fmt: skip
-    assert names | {"clip_ratio/low_mean", "clip_ratio/high_mean"} >= found.keys() >= names
-    assert (found["clip_ratio/region_mean"] > 0.05) == (loss not in ("sapo", "gspo"))
+    assert names | {"clip_ratio/low_mean", "clip_ratio/high_mean"} >= metrics.keys() >= names
+    assert (metrics["clip_ratio/region_mean"] > 0.05) == (loss not in ("sapo", "gspo"))
 
 
 def test_the_weights_that_sampled_are_at_no_distance(model, weights, tmp_path) -> None:
-    found = step(policy_loss(model, weights, tmp_path), model, make_samples(model, noise=0)).metrics
-    assert [found[name] for name in (MISMATCH_MEAN, KL_K1, KL_K3)] == pytest.approx([0, 0, 0], abs=1e-5)
-    assert [found[name] for name in (RATIO_MEAN, EFFECTIVE_SAMPLE_SHARE)] == pytest.approx([1, 1], abs=1e-5)
+    metrics = step(policy_loss(model, weights, tmp_path), model, make_samples(model, noise=0)).metrics
+    assert [metrics[name] for name in (MISMATCH_MEAN, KL_K1, KL_K3)] == pytest.approx([0, 0, 0], abs=1e-5)
+    assert [metrics[name] for name in (RATIO_MEAN, EFFECTIVE_SAMPLE_SHARE)] == pytest.approx([1, 1], abs=1e-5)
 
 
 @pytest.mark.parametrize("importance", ["none", "truncate"])
 def test_distance_from_what_sampled_is_a_figure_of_the_whole_step_batch(model, weights, tmp_path, importance) -> None:
     rollouts = make_samples(model)
-    own = [logprobs(model, one.prompt_ids.tolist(), one.ids.tolist()).numpy() for one in rollouts]
-    gone = np.concatenate(own).astype(np.float64) - np.concatenate([one.logprobs for one in rollouts])
+    own = [logprobs(model, rollout.prompt_ids.tolist(), rollout.ids.tolist()).numpy() for rollout in rollouts]
+    gone = np.concatenate(own).astype(np.float64) - np.concatenate([rollout.logprobs for rollout in rollouts])
     ratio = np.exp(gone)
-    found = step(policy_loss(model, weights, tmp_path, importance=importance), model, rollouts, 64).metrics
-    assert found[KL_K1] == pytest.approx(-gone.mean(), abs=1e-5)
-    assert found[KL_K3] == pytest.approx((ratio - 1 - gone).mean(), abs=1e-5)
-    assert found[RATIO_MEAN] == pytest.approx(ratio.mean(), abs=1e-5)
-    assert found[EFFECTIVE_SAMPLE_SHARE] == pytest.approx(ratio.sum() ** 2 / len(ratio) / (ratio**2).sum(), abs=1e-5)
-    assert found[EFFECTIVE_SAMPLE_SHARE] < 0.95
+    metrics = step(policy_loss(model, weights, tmp_path, importance=importance), model, rollouts, 64).metrics
+    assert metrics[KL_K1] == pytest.approx(-gone.mean(), abs=1e-5)
+    assert metrics[KL_K3] == pytest.approx((ratio - 1 - gone).mean(), abs=1e-5)
+    assert metrics[RATIO_MEAN] == pytest.approx(ratio.mean(), abs=1e-5)
+    assert metrics[EFFECTIVE_SAMPLE_SHARE] == pytest.approx(ratio.sum() ** 2 / len(ratio) / (ratio**2).sum(), abs=1e-5)
+    assert metrics[EFFECTIVE_SAMPLE_SHARE] < 0.95
 
 
 def test_the_divergence_from_the_reference_grows_from_zero(model, weights, tmp_path) -> None:

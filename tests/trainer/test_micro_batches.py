@@ -59,14 +59,14 @@ def test_advantages_are_the_recipes() -> None:
     recipe = GASP
     expected = ADVANTAGE_ESTIMATORS[recipe.advantage_estimator](groups)
     [batch] = step_batches(groups, recipe, LearnSettings(), ROLES)
-    assert [one.advantage for one in batch.rollouts] == [number for row in expected for number in row]
+    assert [rollout.advantage for rollout in batch.rollouts] == [number for row in expected for number in row]
 
 
 def test_phases_are_learned_in_their_order() -> None:
     groups = [group(1, 0, phase=phase) for phase in ("practice", "solve", "lift", "lemma", "solve")]
-    found = step_batches(groups, GASP_REAL, LearnSettings(), ROLES)
-    assert [batch.phase for batch in found] == ["lemma", "lift", "solve", "practice"]
-    assert [batch.groups for batch in found] == [1, 1, 2, 1]
+    batches = step_batches(groups, GASP_REAL, LearnSettings(), ROLES)
+    assert [batch.phase for batch in batches] == ["lemma", "lift", "solve", "practice"]
+    assert [batch.groups for batch in batches] == [1, 1, 2, 1]
 
 
 def test_silent_groups_are_counted_and_averaged_over_but_not_computed() -> None:
@@ -81,8 +81,8 @@ def test_teacher_scale_scales_the_teacher_and_zero_silences_it() -> None:
     groups = [group(1, 0, role="teacher", phase="lemma"), group(1, 0)]
     for scale in (2.0, 0.0):
         teacher, student = step_batches(groups, GASP, LearnSettings(teacher_scale=scale), ROLES)
-        assert [one.advantage for one in teacher.rollouts] == [scale, -scale] * (scale > 0)
-        assert [one.advantage for one in student.rollouts] == [1.0, -1.0]
+        assert [rollout.advantage for rollout in teacher.rollouts] == [scale, -scale] * (scale > 0)
+        assert [rollout.advantage for rollout in student.rollouts] == [1.0, -1.0]
 
 
 def test_a_policy_learns_from_its_own_roles_only() -> None:
@@ -96,11 +96,11 @@ def test_a_policy_learns_from_its_own_roles_only() -> None:
 
 def test_a_phase_is_learned_in_steps_of_so_many_groups_and_texts_need_no_advantage() -> None:
     groups = [*(group(0.0, phase="text", length=n) for n in range(1, 6)), group(1, 0)]
-    found = step_batches(groups, GASP, LearnSettings(groups_per_step=2), ROLES)
-    assert [(batch.phase, batch.groups, batch.tokens) for batch in found] == [
+    batches = step_batches(groups, GASP, LearnSettings(groups_per_step=2), ROLES)
+    assert [(batch.phase, batch.groups, batch.tokens) for batch in batches] == [
         ("solve", 1, 8), ("text", 1, 1), ("text", 2, 5), ("text", 2, 9)
     ]  # fmt: skip
-    assert not any(batch.silent_groups for batch in found)
+    assert not any(batch.silent_groups for batch in batches)
     whole = step_batches(groups, GASP, LearnSettings(), ROLES)
     assert [(batch.phase, batch.learned_tokens) for batch in whole] == [("solve", 8), ("text", 15)]
     assert [batch.phase for batch in step_batches(groups, GASP, LearnSettings(), ("teacher",))] == []
@@ -117,8 +117,8 @@ def test_completions_without_signal_are_counted_by_reason() -> None:
     [batch] = step_batches(rows, GASP, credit, ROLES)
     assert batch.silent == {"all_right": 2, "all_wrong": 5, "alone": 1, "average": 1, "empty": 2}
     assert (batch.groups, batch.silent_groups, len(batch.rollouts)) == (6, 5, 2)
-    [one] = step_batches([group(1), group(1)], GASP, credit, ROLES)
-    assert one.silent == {"all_right": 2}
+    [counted] = step_batches([group(1), group(1)], GASP, credit, ROLES)
+    assert counted.silent == {"all_right": 2}
     [untaught] = step_batches([group(1, 0, role="teacher")], GASP, LearnSettings(teacher_scale=0), ROLES)
     assert untaught.silent == {"untaught": 2}
 
@@ -134,7 +134,7 @@ def test_filtered_groups_leave_the_average() -> None:
 def test_completions_without_signal_are_computed_where_a_term_pulls_them(term) -> None:
     rows = [group(1, 1), group(1, 0), group(1, 0, role="teacher"), group(1, 0, length=0)]
     [batch] = step_batches(rows, GASP, LearnSettings(credit="grpo", teacher_scale=0, **{term: 0.1}), ROLES)
-    assert [one.advantage for one in batch.rollouts] == [0, 0, 1, -1]
+    assert [rollout.advantage for rollout in batch.rollouts] == [0, 0, 1, -1]
     assert batch.silent == {"all_right": 2, "untaught": 2, "empty": 2}
 
 
@@ -158,7 +158,9 @@ def test_nothing_is_cut_lost_or_doubled() -> None:
             assert not batch.logprobs[row, length:].any()
             seen.append((prompt.tolist(), batch.ids[row, :length].tolist(), float(batch.advantages[row]), batch.temperature))
             np.testing.assert_array_equal(batch.logprobs[row, :length], -batch.ids[row, :length])
-    wanted = [(one.prompt_ids.tolist(), one.ids.tolist(), one.advantage, one.temperature) for one in rollouts]
+    wanted = [
+        (rollout.prompt_ids.tolist(), rollout.ids.tolist(), rollout.advantage, rollout.temperature) for rollout in rollouts
+    ]
     assert sorted(seen) == sorted(wanted)
 
 
@@ -170,8 +172,8 @@ def test_batches_stay_within_the_budget_and_one_temperature() -> None:
 
 
 def test_a_completion_longer_than_the_budget_is_a_batch_of_its_own() -> None:
-    found = micro_batches_of([sample(3, 700, advantage=1.0), sample(3, 5, advantage=1.0)], 512)
-    assert [batch.tokens for batch in found] == [5, 700]
+    batches = micro_batches_of([sample(3, 700, advantage=1.0), sample(3, 5, advantage=1.0)], 512)
+    assert [batch.tokens for batch in batches] == [5, 700]
 
 
 def test_a_batch_ends_where_padding_it_would_cost_more_than_another() -> None:
@@ -187,9 +189,9 @@ def test_a_prompt_is_read_once_for_its_group() -> None:
 
 
 def test_equal_completions_give_equal_batches() -> None:
-    for one, other in zip(micro_batches_of(many(), 512), micro_batches_of(many(), 512), strict=True):
-        for field in dataclasses.fields(one):
-            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+    for batch, other in zip(micro_batches_of(many(), 512), micro_batches_of(many(), 512), strict=True):
+        for field in dataclasses.fields(batch):
+            np.testing.assert_array_equal(getattr(batch, field.name), getattr(other, field.name))
 
 
 def test_no_completions_make_no_batches() -> None:

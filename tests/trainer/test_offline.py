@@ -80,7 +80,7 @@ def test_only_a_run_of_the_same_settings_and_versions_is_verified_unasked(record
 
 def test_a_recorded_run_retrained_gives_the_weights_that_the_live_run_gave(recorded, tmp_path) -> None:
     again = train(tmp_path / "again", plan(recorded), verify=True)
-    assert [one.model_copy(update={"source": 0}) for one in again] == updates(recorded)
+    assert [update.model_copy(update={"source": 0}) for update in again] == updates(recorded)
     with closing(open_run(str(tmp_path / "again"))) as log:
         assert log.verify() is None
         assert not list(log.read(kinds=("policy_probed",)))
@@ -91,7 +91,7 @@ def test_what_was_trained_offline_goes_on_where_it_was_stopped_and_is_made_once(
     order = plan(recorded)
     for count in range(ITERATIONS):
         assert len(train(tmp_path / "again", order, most=1)) == count + 1
-    assert [one.digest for one in train(tmp_path / "again", order)] == [one.digest for one in updates(recorded)]
+    assert [update.digest for update in train(tmp_path / "again", order)] == [update.digest for update in updates(recorded)]
     with closing(open_run(str(tmp_path / "again"))) as log:
         assert offline.source_paths(log) == (recorded.absolute(),)
 
@@ -127,16 +127,16 @@ def test_several_logs_are_learned_one_after_the_other_and_one_named_twice_is_lea
     order = plan(recorded, recorded)
     assert not order.expects_recorded_weights()
     twice = train(tmp_path / "twice", order)
-    assert [(one.source, one.iteration) for one in twice] == [(source, n) for source in (1, 2) for n in (1, 2, 3)]
-    assert [one.digest for one in twice[:ITERATIONS]] == [one.digest for one in updates(recorded)]
-    assert [one.parent for one in twice[1:]] == [one.digest for one in twice[:-1]]
-    assert len({one.digest for one in twice}) == 2 * ITERATIONS
+    assert [(update.source, update.iteration) for update in twice] == [(source, n) for source in (1, 2) for n in (1, 2, 3)]
+    assert [update.digest for update in twice[:ITERATIONS]] == [update.digest for update in updates(recorded)]
+    assert [update.parent for update in twice[1:]] == [update.digest for update in twice[:-1]]
+    assert len({update.digest for update in twice}) == 2 * ITERATIONS
 
 
 def test_epochs_learn_each_iteration_again_with_importance_weights(recorded, tmp_path) -> None:
     once = train(tmp_path / "once", plan(recorded, change=["learn.importance=truncate"]))
     more = train(tmp_path / "more", plan(recorded, change=["learn.importance=truncate", "learn.epochs=2"]))
-    assert [len(one.steps) for one in more] == [2 * len(one.steps) for one in once]
+    assert [len(update.steps) for update in more] == [2 * len(update.steps) for update in once]
     assert more[0].step == 2 * once[0].step
     share = "sampling/effective_sample_share"
     assert more[0].steps[0].metrics[share] > 0.999 > more[0].steps[-1].metrics[share]
@@ -145,19 +145,19 @@ def test_epochs_learn_each_iteration_again_with_importance_weights(recorded, tmp
 def test_a_phase_of_many_groups_takes_several_steps(recorded, tmp_path) -> None:
     whole = updates(recorded)
     parts = train(tmp_path / "parts", plan(recorded, change=["learn.groups_per_step=2"]))
-    for one, other in zip(whole, parts, strict=True):
-        sizes = {step.phase: step.groups for step in one.steps}
+    for update, other in zip(whole, parts, strict=True):
+        sizes = {step.phase: step.groups for step in update.steps}
         assert Counter(step.phase for step in other.steps) == {phase: -(-size // 2) for phase, size in sizes.items()}
         assert max(step.groups for step in other.steps) == 2 < max(sizes.values())
         for phase, size in sizes.items():
             assert sum(step.groups for step in other.steps if step.phase == phase) == size
-    assert [one.samples for one in whole] == [one.samples for one in parts]
+    assert [update.samples for update in whole] == [update.samples for update in parts]
     assert parts[0].step > whole[0].step
 
 
 def test_until_a_position_counts_what_was_finished_there(recorded, tmp_path) -> None:
-    ends = [one.until for one in updates(recorded)]
-    assert [one.until for one in train(tmp_path / "part", plan(recorded, until=ends[1] + 1))] == ends[:2]
+    ends = [update.until for update in updates(recorded)]
+    assert [update.until for update in train(tmp_path / "part", plan(recorded, until=ends[1] + 1))] == ends[:2]
     with pytest.raises(BadInput, match="--until"):
         plan(recorded, recorded, until=5)
 
@@ -166,22 +166,22 @@ def test_other_rewards_make_other_weights_and_are_no_divergence(recorded, tmp_pa
     same = train(tmp_path / "same", plan(recorded, change=["learn.credit=dr_grpo"]))
     change = ["learn.credit=dr_grpo", "rewards.wrong=-0.1"]
     other = train(tmp_path / "other", plan(recorded, change=change, recredit="gasp"))
-    assert [one.samples for one in same] == [one.samples for one in updates(recorded)]
-    assert [one.samples for one in other] != [one.samples for one in updates(recorded)]
-    assert len({one[-1].digest for one in (same, other, updates(recorded))}) == 3
+    assert [update.samples for update in same] == [update.samples for update in updates(recorded)]
+    assert [update.samples for update in other] != [update.samples for update in updates(recorded)]
+    assert len({update[-1].digest for update in (same, other, updates(recorded))}) == 3
 
 
 def test_rewards_given_anew_are_those_of_the_recipe() -> None:
     example = example_run(MemoryLog()).run().goalpost().start(3)
     example.episode(lemma=5, lift=2, rejected=["unsafe"], task="induction").episode(lift=None).practice(passing=3).finish()
     events, gasp = list(example.log.read()), Gasp()
-    found = recrediting.recredited_rewards(events, gasp)
-    given = [event for event in events if isinstance(event.fact, RewardGiven)]
-    assert found.keys() >= {(event.stream, event.fact.of) for event in given}
-    teachers = [found[event.stream, event.fact.of] for event in given if event.fact.role == "teacher"]
+    rewards = recrediting.recredited_rewards(events, gasp)
+    recorded_rewards = [event for event in events if isinstance(event.fact, RewardGiven)]
+    assert rewards.keys() >= {(event.stream, event.fact.of) for event in recorded_rewards}
+    teachers = [rewards[event.stream, event.fact.of] for event in recorded_rewards if event.fact.role == "teacher"]
     easy, hard = round(gasp.teacher_reward("easy", 5, 10), 9), round(gasp.teacher_reward("hard", 2, 10), 9)
     assert teachers[:3] == [(gasp.rejection_reward("unsafe"),), (easy,), (hard,)]
-    practice = [found[event.stream, event.fact.of] for event in given if event.fact.phase == "practice"]
+    practice = [rewards[event.stream, event.fact.of] for event in recorded_rewards if event.fact.phase == "practice"]
     assert practice == [(1.0,) * 3 + (-0.5,) * 5]
 
 
@@ -206,8 +206,8 @@ def test_a_gasp_run_credited_as_one_step_medium_gives_the_update_of_a_log_reward
     shutil.copytree(recorded / "weights", tmp_path / "weights")
     learn(own, tmp_path, [TrainingSource(example)])
     at_once = [event.fact for event in own.read("policy/shared", kinds=("policy_updated",))]
-    assert [(one.samples, one.digest) for one in again] == [(one.samples, one.digest) for one in at_once]
-    assert [one.samples for one in again] != [one.samples for one in updates(recorded)]
+    assert [(update.samples, update.digest) for update in again] == [(update.samples, update.digest) for update in at_once]
+    assert [update.samples for update in again] != [update.samples for update in updates(recorded)]
 
 
 def test_a_dry_run_tells_all_that_would_be_learned(recorded, tmp_path) -> None:
@@ -291,7 +291,7 @@ def test_the_command_survives_kill_9_and_ends_with_the_recorded_weights(recorded
     second = start_command("trainer.run", out, fresh=False)
     second.communicate()
     assert second.returncode == 0
-    assert [one.digest for one in updates(out)] == [one.digest for one in updates(recorded)]
+    assert [update.digest for update in updates(out)] == [update.digest for update in updates(recorded)]
     logged = [json.loads(line) for line in (out / "trainer.log").read_text().splitlines()]
     assert sum(line["event"] == "policy_updated" for line in logged) <= ITERATIONS
     with closing(open_run(str(out))) as log:

@@ -95,9 +95,9 @@ def test_nothing_is_dropped_out(weights, rollouts, tmp_path) -> None:
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.5
     plain, _ = gradient(weights, rollouts, tmp_path)
-    found, _ = gradient(weights, rollouts, tmp_path, model)
+    gradients, _ = gradient(weights, rollouts, tmp_path, model)
     again, _ = gradient(weights, rollouts, tmp_path, copy.deepcopy(model), gradient_checkpointing=True)
-    assert torch.equal(plain, found)
+    assert torch.equal(plain, gradients)
     assert torch.allclose(plain, again, rtol=1e-4, atol=1e-6 * float(plain.abs().max()))
 
 
@@ -112,10 +112,10 @@ def test_no_tensor_is_as_large_as_the_logits_of_all_tokens(weights, tmp_path, re
         largest = 0
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            found = func(*args, **(kwargs or {}))
-            if isinstance(found, torch.Tensor):
-                self.largest = max(self.largest, found.untyped_storage().nbytes())
-            return found
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                self.largest = max(self.largest, result.untyped_storage().nbytes())
+            return result
 
     model = copy.deepcopy(weights.model)
     model.resize_token_embeddings(vocabulary)

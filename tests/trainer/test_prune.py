@@ -82,8 +82,8 @@ def test_each_policy_keeps_its_own() -> None:
             log.append(f"policy/{name}", [fact])
             chain.append(fact.digest)
     next_one = policy_updated(iteration=5, after=0, until=0, parent=chains["teacher"][-1], policy="teacher")
-    found = prune.prunable_digests(log.read(), next_one, LearnSettings(keep=1))
-    assert set(found) == {*chains["teacher"][1:4], *chains["student"][1:3]}
+    digests = prune.prunable_digests(log.read(), next_one, LearnSettings(keep=1))
+    assert set(digests) == {*chains["teacher"][1:4], *chains["student"][1:3]}
 
 
 def test_what_is_given_up_is_given_up_once_unless_it_is_made_again() -> None:

@@ -48,10 +48,11 @@ def test_samples_are_exactly_what_was_sampled_and_rewarded() -> None:
         assert group.rewards == event.fact.rewards
         assert (group.phase, group.role, group.task) == (event.fact.phase, event.fact.role, event.fact.task)
         assert all(
-            (one.stream, one.version, one.policy) == (event.stream, event.fact.of, START_WEIGHTS) for one in group.rollouts
+            (rollout.stream, rollout.version, rollout.policy) == (event.stream, event.fact.of, START_WEIGHTS)
+            for rollout in group.rollouts
         )
-        assert [one.index for one in group.rollouts] == list(range(len(group.rollouts)))
-        assert all(len(one.ids) == len(one.logprobs) > 0 for one in group.rollouts)
+        assert [rollout.index for rollout in group.rollouts] == list(range(len(group.rollouts)))
+        assert all(len(rollout.ids) == len(rollout.logprobs) > 0 for rollout in group.rollouts)
 
 
 def test_a_group_knows_its_prompt_and_what_another_recipe_masks_is_left_out() -> None:
@@ -78,7 +79,7 @@ def test_a_failed_episode_contributes_nothing_even_if_it_was_rewarded() -> None:
     example = played().practice()
     example.log.append(example.stream, [EpisodeFailed(error="SandboxError", message="gone")])
     example.practice().finish()
-    assert {one.stream for group in window(example).groups for one in group.rollouts} == {example.stream}
+    assert {rollout.stream for group in window(example).groups for rollout in group.rollouts} == {example.stream}
 
 
 def test_given_texts_are_learned_from_unless_their_episode_failed() -> None:
@@ -91,7 +92,7 @@ def test_given_texts_are_learned_from_unless_their_episode_failed() -> None:
     (text,) = group.rollouts
     assert (group.phase, group.position, text.stream) == ("text", second.position, second.stream)
     assert (len(text.ids), text.tokens, text.policy) == (8, 5, "")
-    assert first.stream not in {one.stream for group in window(example).groups for one in group.rollouts}
+    assert first.stream not in {rollout.stream for group in window(example).groups for rollout in group.rollouts}
     # The digest is of the texts as well.
     other = played().practice()
     other.give(learned=5, context=3)

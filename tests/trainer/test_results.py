@@ -118,12 +118,12 @@ def test_runs_of_a_seed_share_the_evaluation_of_the_weights_that_they_begin_with
     lab.run("gasp", 0, {("test", 5): [20, 20], ("validation", 5): [0, 0]})
     lab.run("azr", 0, {("test", 5): [20, 20]}, start=Digest("f" * 64))
     lab.run("gasp", 1, {("test", 5): [20, 20]})
-    found = lab.results
-    iterations = {(name, seed): [one.result.iteration for one in found.outcomes(name)[seed].evaluations["test"]]
+    results = lab.results
+    iterations = {(name, seed): [evaluated.result.iteration for evaluated in results.outcomes(name)[seed].evaluations["test"]]
                   for name, seed in (("gasp", 0), ("gasp", 1), ("azr", 0), ("base", 0))}  # fmt: skip
     assert iterations == {("gasp", 0): [0, 5], ("gasp", 1): [5], ("azr", 0): [5], ("base", 0): [0]}
-    assert found.outcomes("gasp")[0].chosen(20) == 0
-    assert found.outcomes("gasp")[0].evaluations["goalposts"] == []
+    assert results.outcomes("gasp")[0].chosen(20) == 0
+    assert results.outcomes("gasp")[0].evaluations["goalposts"] == []
 
 
 def test_only_a_checkpoint_that_was_evaluated_on_test_can_be_chosen(lab):
@@ -176,7 +176,7 @@ def test_runs_with_other_questions_are_refused(lab):
 def test_curves_are_means_over_seeds_with_the_least_and_the_most(lab):
     for seed, (first, second) in enumerate([([2, 2], [8, 8]), ([4, 4], [4, 4])]):
         lab.run("gasp", seed, {("test", 0): first, ("test", 5): second})
-    curve = lab.results.curve("gasp", "test", lambda one: sum(one.scores(1)) / 2)
+    curve = lab.results.curve("gasp", "test", lambda evaluation: sum(evaluation.scores(1)) / 2)
     assert [point[1:] for point in curve] == [pytest.approx((0.15, 0.1, 0.2)), pytest.approx((0.3, 0.2, 0.4))]
 
 
@@ -279,8 +279,8 @@ def test_what_a_rival_solves_too_is_not_solved_alone(lab):
     ("missing", "open_ones"), [("gasp", range(12)), ("azr", [0, 1, 2, 3, 4, 5, 9, 11]), ("rlvr", [10, 11]), ("base", [8, 11])]
 )
 def test_a_clause_about_a_run_that_is_not_over_is_open(lab, missing, open_ones):
-    found = claim(lab, over=[recipe for recipe in ("gasp", "azr", "base", "rlvr") if recipe != missing])
-    assert [place for place, holds in enumerate(found) if holds is None] == list(open_ones)
+    verdict = claim(lab, over=[recipe for recipe in ("gasp", "azr", "base", "rlvr") if recipe != missing])
+    assert [place for place, holds in enumerate(verdict) if holds is None] == list(open_ones)
 
 
 def test_costs_are_counted_by_hand(log):
@@ -288,9 +288,9 @@ def test_costs_are_counted_by_hand(log):
     tale.start(3).episode(lemma=5, lift=2, attempts=10).practice(attempts=8).fail().finish().update().evaluate(
         attempts=20
     ).end()
-    found = run_outcome(log)
-    assert found.finished
-    costs = found.costs
+    outcome = run_outcome(log)
+    assert outcome.finished
+    costs = outcome.costs
     # Gap, lemma and lift 10 each, two times 4 answers to learn from, 8 of practice, 10 of the gap of the failed episode.
     assert (costs.student_samples, costs.teacher_samples) == (10 * 3 + 4 * 2 + 8 + 10, 2)
     assert (costs.iterations, costs.updates, costs.steps, costs.learned_tokens) == (1, 1, 1, 200)
@@ -303,7 +303,7 @@ def test_costs_are_counted_by_hand(log):
         )
     )
     assert (costs.played_tokens, costs.evaluated_tokens) == (played, evaluated_)
-    assert [one.samples for one in found.evaluations["test"]] == [0, costs.student_samples]
+    assert [evaluation.samples for evaluation in outcome.evaluations["test"]] == [0, costs.student_samples]
 
 
 def full(lab: ExperimentFolder, **how: object) -> ExperimentFolder:
@@ -314,13 +314,13 @@ def full(lab: ExperimentFolder, **how: object) -> ExperimentFolder:
 
 def test_the_page_says_the_numbers_and_the_commands(lab, tmp_path):
     write(full(lab).plan, lab.folder, tmp_path / "docs", lambda line: None)
-    said = (tmp_path / "docs" / "results.md").read_text()
+    text = (tmp_path / "docs" / "results.md").read_text()
     # 0.5 and 0.9, whose resampled means are 0.5, 0.7 and 0.9.
-    assert "| `gasp` | 1 | 0 | 70.0 % (50.0 to 90.0) | 100.0 % (34.2 to 100.0) | +0.0 (+0.0 to +0.0) |" in said
-    assert "| `gasp` | 1 | 1: 50.0 % (9.5 to 90.5) | 1 | 1: 50.0 % (9.5 to 90.5) | 20 |" in said
-    assert "python -m trainer.experiment configs/experiments/lab.toml --report" in said
+    assert "| `gasp` | 1 | 0 | 70.0 % (50.0 to 90.0) | 100.0 % (34.2 to 100.0) | +0.0 (+0.0 to +0.0) |" in text
+    assert "| `gasp` | 1 | 1: 50.0 % (9.5 to 90.5) | 1 | 1: 50.0 % (9.5 to 90.5) | 20 |" in text
+    assert "python -m trainer.experiment configs/experiments/lab.toml --report" in text
     for image in ("results/test-pass-at-1.svg", "results/validation-pass-at-20.svg", "results/goalposts.svg"):
-        assert f"]({image})" in said
+        assert f"]({image})" in text
         assert (tmp_path / "docs" / image).is_file()
 
 
@@ -342,11 +342,11 @@ def test_equal_logs_give_equal_bytes_wherever_they_lie(lab, tmp_path):
 def test_what_is_missing_is_named_and_the_rest_is_reported(lab):
     full(lab, over=False).seeds.add(1)
     lab.recipes["rlvr"] = {}
-    said = lab.page
-    assert "**Not complete.**" in said
-    assert "`gasp` 0: 0 iterations; `gasp` 1: not begun; `azr` 0: 0 iterations" in said
-    assert "70.0 % (50.0 to 90.0)" in said
-    assert "HOLD" not in said
+    text = lab.page
+    assert "**Not complete.**" in text
+    assert "`gasp` 0: 0 iterations; `gasp` 1: not begun; `azr` 0: 0 iterations" in text
+    assert "70.0 % (50.0 to 90.0)" in text
+    assert "HOLD" not in text
 
 
 def test_an_experiment_without_a_run_is_a_page_too(lab, tmp_path):
@@ -365,9 +365,9 @@ def test_a_folder_with_another_run_is_refused(lab):
 
 
 def test_text_of_a_log_takes_no_effect_in_the_page(lab):
-    said = full(lab, commit="a|b`<b>[x](y)\n").page
-    assert "a\\|b\\`\\<b\\>\\[x" in said
-    assert "<b>" not in said
+    text = full(lab, commit="a|b`<b>[x](y)\n").page
+    assert "a\\|b\\`\\<b\\>\\[x" in text
+    assert "<b>" not in text
     assert plain("\x1b[31m*_#") == "\N{REPLACEMENT CHARACTER}\\[31m\\*\\_\\#"
 
 

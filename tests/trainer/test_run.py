@@ -144,15 +144,15 @@ def test_kill_at_any_moment_loses_nothing_and_learns_nothing_twice(copy, uninter
 def kill(process: subprocess.Popen[bytes], run: Path, rng: random.Random, *, halfway: bool) -> bool:
     """Kill a trainer while it writes weights, or at a random moment up to its first update; tells if weights were half written."""
     store = run / "weights"
-    known = set(store.glob(".unfinished-*"))
+    unfinished = set(store.glob(".unfinished-*"))
     if halfway:
-        wait_until(lambda: set(store.glob(".unfinished-*")) - known, pause_s=0.0005)
+        wait_until(lambda: set(store.glob(".unfinished-*")) - unfinished, pause_s=0.0005)
     else:
         with closing(open_log(run / "log.sqlite")) as log:
             end, learned = time.monotonic() + rng.uniform(0.0, 0.7), log.head()
             wait_until(lambda: time.monotonic() > end or log.head() != learned, pause_s=0.002)
     process.kill()
-    return bool(set(store.glob(".unfinished-*")) - known)
+    return bool(set(store.glob(".unfinished-*")) - unfinished)
 
 
 def test_following_learns_each_iteration_as_it_is_finished_and_ends_with_the_run(tmp_path) -> None:

@@ -290,7 +290,7 @@ def test_moments_of_a_byte_each_take_a_quarter_and_step_like_whole_ones(wide) ->
         models.append(torch.cat([value.detach().flatten() for value in model.parameters()]))
         sizes.append(sum(value.nbytes for value in adam.moments().values()))
     before = torch.cat([value.detach().flatten() for value in wide.model.parameters()])
-    moved, other = (one - before for one in models)
+    moved, other = (change - before for change in models)
     assert torch.nn.functional.cosine_similarity(moved, other, dim=0) > 0.99
     assert sizes[1] < 0.4 * sizes[0]
 

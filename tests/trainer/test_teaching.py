@@ -41,24 +41,24 @@ class TeacherLog:
         self.tale = example_run(log).run(recipe="gasp", seed=0)
         log.append("goalposts", [GoalpostAdded(question=GOALPOST.id, blob=self.put(GOALPOST), source="hand")])
 
-    def put(self, asked: Question):
-        return self.log.put(canonical(asked))
+    def put(self, question: Question):
+        return self.log.put(canonical(question))
 
     def iteration(self, *record_evaluations) -> TeacherLog:
         self.tale.start(len(record_evaluations))
-        for asked, fate in record_evaluations:
+        for question, fate in record_evaluations:
             self.tale.open(GOALPOST, "guided")
             self.say(QuestionProposed(seat="easy", attempt=1, parent=GOALPOST.id, generation=self.tale.generation("p", 1)))
-            self.judge(asked, fate)
+            self.judge(question, fate)
             self.say(EpisodeFinished(reason="no_lemma"))
         self.tale.finish()
         return self
 
-    def judge(self, asked: Question | None, fate: str, seat: str = "easy") -> None:
-        same = {} if asked is None else {"question": asked.id, "blob": self.put(asked)}
+    def judge(self, question: Question | None, fate: str, seat: str = "easy") -> None:
+        same = {} if question is None else {"question": question.id, "blob": self.put(question)}
         if fate in ("accepted", "too_hard", "late"):
             self.say(QuestionValidated(seat=seat, similarity=0.25, aligned=fate == "accepted", **same))
-            self.say(PassRateMeasured(seat=seat, question=asked.id, successes=5 if fate == "accepted" else 0, attempts=10))
+            self.say(PassRateMeasured(seat=seat, question=question.id, successes=5 if fate == "accepted" else 0, attempts=10))
         if fate == "accepted":
             self.say(QuestionAccepted(seat=seat, axis="io", **same))
         else:
@@ -105,24 +105,24 @@ def test_overlap_is_the_share_of_its_operations_that_the_goalpost_has(log):
 
 def test_overlap_is_unknown_in_another_world(log):
     example_run(log).run().goalpost().start().episode().finish()
-    found = teacher_measures(log).of("easy", [1])
-    assert found["overlap"].value is None
-    assert found["accepted"].value == 1
+    measures = teacher_measures(log).of("easy", [1])
+    assert measures["overlap"].value is None
+    assert measures["accepted"].value == 1
 
 
 def test_a_copy_that_comes_again_is_no_repeat(log):
     TeacherLog(log).iteration((GOALPOST, "too_hard"), (GOALPOST, "not_novel"))
-    found = teacher_measures(log).of("easy", [1])
-    assert (found["copies"].total, found["repeats"].total) == (2, 0)
+    measures = teacher_measures(log).of("easy", [1])
+    assert (measures["copies"].total, measures["repeats"].total) == (2, 0)
 
 
 def test_a_lift_like_its_lemma_is_a_copy(log):
     lemma, other = posed("sort it", "x = sorted(x)"), posed("reverse it", "x = x[::-1]")
     tell = TeacherLog(log).iteration((lemma, "accepted"))
     tell.tale.start(2).open(GOALPOST, "guided")
-    for asked in (posed("put it in order", "x = sorted(x)"), other):
+    for question in (posed("put it in order", "x = sorted(x)"), other):
         tell.say(QuestionProposed(seat="hard", attempt=1, parent=lemma.id, generation=tell.tale.generation("p", 1)))
-        tell.judge(asked, "too_hard", "hard")
+        tell.judge(question, "too_hard", "hard")
     assert teacher_measures(log).of("hard", [2])["copies"].value == 0.5
 
 
@@ -133,19 +133,19 @@ def test_an_open_question_like_a_reference_is_a_copy(log):
     tell.say(ReferencesDrawn(references=(tell.put(other), tell.put(shown))))
     tell.say(QuestionProposed(seat="open", attempt=1, parent=other.id, generation=tell.tale.generation("p", 1)))
     tell.judge(shown, "accepted", "open")
-    found = teacher_measures(log).of("open", [1])
-    assert found["copies"].value == 1
-    assert found["overlap"].value is None, "no goalpost guides it"
+    measures = teacher_measures(log).of("open", [1])
+    assert measures["copies"].value == 1
+    assert measures["overlap"].value is None, "no goalpost guides it"
     assert teacher_measures(log).proposed == {"open": 1}
 
 
 def test_iterations_are_pooled_by_their_counts(log):
     sort = posed("sort it", "x = sorted(x)")
     TeacherLog(log).iteration((sort, "accepted")).iteration((None, "malformed"), (None, "malformed"), (None, "broken"))
-    found = teacher_measures(log)
-    assert found.of("easy", [1])["valid"].value == 1
-    assert found.of("easy", [1, 2])["valid"].value == 0.25
-    assert found.rejected["easy"] == {"malformed": 2, "broken": 1}
+    measures = teacher_measures(log)
+    assert measures.of("easy", [1])["valid"].value == 1
+    assert measures.of("easy", [1, 2])["valid"].value == 0.25
+    assert measures.rejected["easy"] == {"malformed": 2, "broken": 1}
 
 
 @pytest.mark.parametrize(("played", "first", "last"), [(1, [1], [1]), (5, [1], [5]), (9, [1, 2, 3], [7, 8, 9])])
@@ -153,8 +153,8 @@ def test_thirds_are_of_the_iterations_that_were_played(log, played, first, last)
     tale = example_run(log).run()
     for _ in range(played):
         tale.start(0).finish()
-    found = run_outcome(log)
-    assert (list(found.third(last=False)), list(found.third(last=True))) == (first, last)
+    outcome = run_outcome(log)
+    assert (list(outcome.third(last=False)), list(outcome.third(last=True))) == (first, last)
 
 
 def test_a_program_is_the_same_under_other_names_and_comments_but_not_with_other_calls():

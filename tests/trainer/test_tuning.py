@@ -34,9 +34,9 @@ def test_only_verified_answers_of_training_are_taken_once_and_as_sampled() -> No
     assert len(preferences.passed_completions(story.log)) == 4 + 2
     pairs = preferences.preference_pairs(story.log)
     assert len(pairs) == 4 + 2
-    passed = {(one.prompt, one.ids) for one in preferences.passed_completions(story.log)}
-    assert {(one.prompt, one.chosen) for one in pairs} == passed
-    assert not any((one.prompt, one.rejected) in passed for one in pairs)
+    passed = {(example.prompt, example.ids) for example in preferences.passed_completions(story.log)}
+    assert {(example.prompt, example.chosen) for example in pairs} == passed
+    assert not any((example.prompt, example.rejected) in passed for example in pairs)
 
 
 def test_answers_that_only_a_vote_judged_are_no_examples() -> None:
@@ -49,18 +49,23 @@ def test_answers_that_only_a_vote_judged_are_no_examples() -> None:
 
 def test_text_that_completions_begin_with_belongs_to_the_prompt(monkeypatch) -> None:
     story = example_run(MemoryLog()).run().goalpost().start(1)
-    given = {0: [False, False, True, True], 1: [False, False, True], 2: [False, False, True, False, True], 3: [False, False]}
+    expected_masks = {
+        0: [False, False, True, True],
+        1: [False, False, True],
+        2: [False, False, True, False, True],
+        3: [False, False],
+    }
 
     def generation(prompt: str, count: int, role: Role = "student") -> Generation:
         made = ExampleRun.generation(story, prompt, count, role)
-        rows = [[5, 6, *range(10 * row + 10, 10 * row + 8 + len(marks))] for row, marks in given.items()]
-        blob = pack_rollouts([1, 2], rows, [[-1.0] * len(row) for row in rows], list(given.values()))
+        rows = [[5, 6, *range(10 * row + 10, 10 * row + 8 + len(marks))] for row, marks in expected_masks.items()]
+        blob = pack_rollouts([1, 2], rows, [[-1.0] * len(row) for row in rows], list(expected_masks.values()))
         return made.model_copy(update={"tokens": story.log.put(blob), "count": 4})
 
     monkeypatch.setattr(story, "generation", generation)
     story.practice(passing=3, attempts=4)
     passed = preferences.passed_completions(story.log)
-    assert [(one.prompt, one.ids) for one in passed] == [((1, 2, 5, 6), (10, 11)), ((1, 2, 5, 6), (20,))]
+    assert [(example.prompt, example.ids) for example in passed] == [((1, 2, 5, 6), (10, 11)), ((1, 2, 5, 6), (20,))]
     assert [(pair.chosen, pair.rejected) for pair in preferences.preference_pairs(story.log)] == [((10, 11), ())]
 
 
@@ -76,7 +81,7 @@ def test_sft_makes_answers_that_passed_likelier_and_gives_the_same_bits_again(so
         tuning.prepare_process(start, tmp_path / name)
         digests.append(tuning.sft(start, answers, [source.name()], TuningSettings(learning_rate=1e-3), tmp_path / name))
     assert digests[0] == digests[1] == weights_digest(tmp_path / "one") != weights_digest(start)
-    rows = [(one.prompt, one.ids) for one in answers]
+    rows = [(answer.prompt, answer.ids) for answer in answers]
     assert mean(tmp_path / "one", rows) > mean(start, rows) + 0.01
     assert (tmp_path / "one" / "tokenizer.json").read_bytes() == (start / "tokenizer.json").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"one", "other"}
@@ -89,8 +94,8 @@ def test_dpo_moves_apart_what_passed_and_what_failed(source, tmp_path) -> None:
     assert digest != weights_digest(start)
 
     def margin(model: Path) -> float:
-        return mean(model, [(one.prompt, one.chosen) for one in pairs]) - mean(
-            model, [(one.prompt, one.rejected) for one in pairs]
+        return mean(model, [(pair.prompt, pair.chosen) for pair in pairs]) - mean(
+            model, [(pair.prompt, pair.rejected) for pair in pairs]
         )
 
     assert margin(tmp_path / "out") > margin(start) + 0.001

@@ -37,5 +37,5 @@ def test_a_symptom_is_told_when_it_begins_and_again_when_it_returns():
 
 def test_machines_get_every_figure():
     (event,) = learned(step()).read(kinds={"policy_updated"})
-    found = update_fields(event)
-    assert (found["iteration"], found["samples"], found["loss"], found["tokens_per_second"]) == (1, 40, 0.1, 1234)
+    fields = update_fields(event)
+    assert (fields["iteration"], fields["samples"], fields["loss"], fields["tokens_per_second"]) == (1, 40, 0.1, 1234)

@@ -36,22 +36,26 @@ def test_the_rollouts_of_an_update_are_those_that_were_rewarded_in_its_positions
         rewards = [
             event for event in log.read(kinds=("reward_given",)) if update.fact.after < event.position <= update.fact.until
         ]
-        found = weight_lineage.consumed_generations(log, update.fact)
-        assert sorted(one.position or 0 for one in found) == [event.position for event in rewards]
-        for one in found:
-            event = next(event for event in rewards if event.position == one.position)
-            assert (one.id, one.rewards, one.phase) == (f"{event.stream}:{event.fact.of}", event.fact.rewards, event.fact.phase)
+        consumed = weight_lineage.consumed_generations(log, update.fact)
+        assert sorted(rollout.position or 0 for rollout in consumed) == [event.position for event in rewards]
+        for rollout in consumed:
+            event = next(event for event in rewards if event.position == rollout.position)
+            assert (rollout.id, rollout.rewards, rollout.phase) == (
+                f"{event.stream}:{event.fact.of}",
+                event.fact.rewards,
+                event.fact.phase,
+            )
     goalposts = {event.fact.question for event in log.read(kinds=("goalpost_added",))}
-    assert {one.goalpost for one in weight_lineage.consumed_generations(log, first.fact)} == {*goalposts, None}
+    assert {rollout.goalpost for rollout in weight_lineage.consumed_generations(log, first.fact)} == {*goalposts, None}
 
 
 def test_every_rollout_leads_to_the_update_that_leads_to_it() -> None:
     log = record_lineage().log
     for update in weight_lineage.updates(log):
-        for one in weight_lineage.consumed_generations(log, update.fact):
-            found, index = weight_lineage.find_generation(log, f"{one.id}/0")
-            assert (found, index) == (one, 0)
-            assert weight_lineage.consuming_updates(log, found) == [update]
+        for rollout in weight_lineage.consumed_generations(log, update.fact):
+            record, index = weight_lineage.find_generation(log, f"{rollout.id}/0")
+            assert (record, index) == (rollout, 0)
+            assert weight_lineage.consuming_updates(log, record) == [update]
 
 
 def test_teacher_and_student_are_fed_by_their_own_rollouts() -> None:
@@ -62,7 +66,7 @@ def test_teacher_and_student_are_fed_by_their_own_rollouts() -> None:
     for name in ("teacher", "student"):
         story.log.append(f"policy/{name}", [policy_updated(iteration=1, after=0, until=until, policy=name)])
     for update in weight_lineage.updates(story.log):
-        assert {one.role for one in weight_lineage.consumed_generations(story.log, update.fact)} == {update.fact.policy}
+        assert {rollout.role for rollout in weight_lineage.consumed_generations(story.log, update.fact)} == {update.fact.policy}
 
 
 def test_what_is_not_rewarded_or_of_a_failed_episode_fed_nothing() -> None:
@@ -71,7 +75,7 @@ def test_what_is_not_rewarded_or_of_a_failed_episode_fed_nothing() -> None:
     failed = story.stream
     log = story.practice().finish().update().log
     [update] = weight_lineage.updates(log)
-    assert {one.id.partition(":")[0] for one in weight_lineage.consumed_generations(log, update.fact)} == {story.stream}
+    assert {rollout.id.partition(":")[0] for rollout in weight_lineage.consumed_generations(log, update.fact)} == {story.stream}
     assert weight_lineage.consuming_updates(log, weight_lineage.find_generation(log, f"{failed}:2")[0]) == []
 
 
@@ -88,7 +92,7 @@ def test_viewer_lineage_and_trainer_agree_on_what_an_update_consumed(tmp_path: P
         window = replay.iteration_rollouts(log, Cursor("shared", START_WEIGHTS, until=0, step=0, version=0), end)
         trained = [group.position for group in window.groups]
         assert {event.stream for event in log.read() if event.position in trained} == whole
-        assert sorted(one.position or 0 for one in weight_lineage.consumed_generations(log, update.fact)) == trained
+        assert sorted(rollout.position or 0 for rollout in weight_lineage.consumed_generations(log, update.fact)) == trained
         with closing(Viewer([str(tmp_path / "run")])) as viewer:
             wait_until_indexed(viewer, "run")
             page = TestClient(make_app(viewer)).get(f"/runs/run/policies/{update.fact.digest}.json").json()
@@ -135,8 +139,8 @@ def test_the_command_finds_the_run_and_tells_both_ways(tmp_path) -> None:
         rollouts = weight_lineage.consumed_generations(log, second.fact)
     digest = second.fact.digest
     data = json.loads(command(tmp_path, digest[:10], "--json", "--ancestors").stdout)
-    assert [one["digest"] for one in data["updates"]] == [digest, first.fact.digest]
-    assert [one["id"] for one in data["updates"][0]["rollouts"]] == [one.id for one in rollouts]
+    assert [row["digest"] for row in data["updates"]] == [digest, first.fact.digest]
+    assert [row["id"] for row in data["updates"][0]["rollouts"]] == [row.id for row in rollouts]
     shown = command(tmp_path, digest[:10]).stdout
     for words in (
         digest,
