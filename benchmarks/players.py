@@ -43,7 +43,7 @@ from graph.settings.config import Config
 from graph.settings.seeds import rng
 from graph.setup.session import COORDINATOR
 from roles.judging.similarity import NgramEmbedding, Novelty
-from roles.model import Completion, GenerationReply, GenerationRequest
+from roles.model import Completion, GenerationReply, GenerationRequest, Model
 from roles.prompt import SHIPPED_PROMPTS, Prompts
 from roles.solver import Solver
 from roles.teacher import Teacher
@@ -137,9 +137,9 @@ def settings(shares: int, episodes: int, iterations: int) -> Config:
     return Config(recipe="rlvr", play=play, evaluate={"first": False})  # type: ignore[arg-type]
 
 
-def assemble(log: Log, store: PostgresLog, config: Config, latency_s: float) -> Play:
+def assemble(log: Log, store: PostgresLog, config: Config, model: Model) -> Play:
     """A player's part of the run."""
-    scheduler, prompts, model = Lockstep(Activity()), Prompts(SHIPPED_PROMPTS / "pocket"), DelayedModel(latency_s)
+    scheduler, prompts = Lockstep(Activity()), Prompts(SHIPPED_PROMPTS / "pocket")
     batched = scheduler.model(model)
     solver, verifier = Solver(batched, prompts, log), Verifier(scheduler.runner(IdleRunner()), 5, 2)
     recipe = config.algorithm()
@@ -200,7 +200,7 @@ def spawn(url: str, config: Config, latency_s: float, *, coordinator: bool) -> i
 async def _play(url: str, config: Config, latency_s: float, *, coordinator: bool) -> None:
     store = open_log(url)
     assert isinstance(store, PostgresLog)
-    play = assemble(PlayerLog(store, player_name()), store, config, latency_s)
+    play = assemble(PlayerLog(store, player_name()), store, config, DelayedModel(latency_s))
     if not coordinator:
         await Player(play).run()
         return

@@ -272,7 +272,7 @@ async def _play_run(session: Session, console: RaisingConsole, *, plain: bool, l
     from graph.play.player import Player
     from graph.play.scheduler import make_scheduler
     from graph.play.trainer_process import TrainerProcess
-    from graph.setup.assemble import assemble_play, last_served_weights, make_runner, record_goalposts
+    from graph.setup.assemble import assemble_play, make_runner, record_goalposts
     from graph.setup.model_source import open_models
     from graph.setup.player_supervisor import PlayerSupervisor
 
@@ -290,7 +290,7 @@ async def _play_run(session: Session, console: RaisingConsole, *, plain: bool, l
             trainer.start()
             if launcher is not None:
                 tasks.append(asyncio.create_task(PlayerSupervisor(launcher, activity).run()))
-        async with open_models(config, last_served_weights(folder, config, log), folder, activity) as models:
+        async with open_models(config, session.opening_weights, folder, activity, session.shared_servers) as models:
             play = assemble_play(
                 folder,
                 config,

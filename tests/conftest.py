@@ -39,7 +39,7 @@ LONG_FILES = """
     roles/test_transformers events/test_race events/test_postgres events/test_hostile_arguments trainer/test_tuning
     events/test_commands trainer/test_precision trainer/test_adapter trainer/test_weight_lineage trainer/test_prune
     roles/test_pocket events/test_durability events/test_charts benchmarks/test_long_run benchmarks/test_serving
-    graph/test_weight_sync graph/test_gguf_model roles/test_gguf graph/test_model_location docs/test_commands
+    graph/test_weight_sync graph/test_shared_servers graph/test_gguf_model roles/test_gguf graph/test_model_location docs/test_commands
     events/test_trace events/test_trace_command graph/test_paths events/test_estimators graph/test_refusals graph/test_budget
     trainer/test_results trainer/test_step roles/test_questions_layouts roles/test_replicas roles/test_questions_hub
     events/test_follow roles/test_attention roles/test_chat_encoding roles/test_kv_cache roles/test_prompts_command

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from events.facts.digests import SHORT
-from events.facts.errors import GaspError, ModelError
+from events.facts.errors import BadInput, ModelError
 from events.facts.streams import RUN, policy_stream
 from events.facts.types import IterationFinished, IterationStarted, PolicyProbed, PolicyServed, PolicyUpdated
 from events.facts.values import Digest, Role
@@ -56,16 +56,16 @@ class Player:
         order = self._order
         if order.board is None or not order.board.open():
             return False
+        assert self.play.share_player is not None
         try:
             await self._serve(order.policies)
-        except GaspError as error:
+            return await self.play.share_player.play_free(order.board)
+        except (BadInput, ModelError) as error:
             if self.play.log.version(RUN) == order.version:
                 raise
-            # The others have gone on meanwhile, and these weights may be gone.
+            # The others have gone on meanwhile, and these weights may be gone, or servers have others.
             logger().info("weights_missed", reason=str(error))
             return True
-        assert self.play.share_player is not None
-        return await self.play.share_player.play_free(order.board)
 
     def _look(self) -> Order:
         """The present order."""

@@ -16,7 +16,7 @@ from events.stores import is_url, run_of_url
 from events.stores.raw import Store
 from graph.settings.config import Config
 from graph.setup.assemble import RunInputs, run_started
-from graph.setup.folder import recorded_run
+from graph.setup.folder import recorded_run, recorded_settings
 from graph.setup.provenance import commit, versions
 from graph.setup.weights_transfer import fetch_weights, remove_pruned
 
@@ -62,21 +62,23 @@ def join_run(where: str, runs: Path, weights: str | None) -> JoinedRun:
     try:
         first = run_started(log)
         fetch = partial(_fetch, str(weights).rstrip("/"), log, store) if fetched else None
+        shares_servers = bool(recorded_settings(folder, first).serve.urls)
         if fetch is not None:
-            for policy in {*first.policies.values(), *_served(log)}:
+            for policy in {*first.policies.values(), *(() if shares_servers else _served(log))}:
                 fetch(policy)
         config, inputs = recorded_run(folder, log)
         if config.play.shares == 1:
             raise BadInput(f"The run {where} has one share, which one process plays; start runs with --set play.shares=4.")
-        if config.serve.urls:
+        if shares_servers and config.serve.sleep:
             raise BadInput(
-                "Players cannot share the servers of serve.urls yet; leave serve.urls empty, so that each starts its own."
+                "With serve.sleep the coordinator puts servers to sleep that others sample from; start such runs without it."
             )
         _refuse_other_code(first, config, store / first.policies["student"])
     except BaseException:
         log.close()
         raise
-    return JoinedRun(folder, log, config, inputs, fetch)
+    # Servers that the coordinator has load weights need none from a player.
+    return JoinedRun(folder, log, config, inputs, None if shares_servers else fetch)
 
 
 def _served(log: Store) -> set[Digest]:

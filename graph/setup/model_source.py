@@ -43,9 +43,23 @@ class PolicyWeights:
     digest: Digest
 
 
+@dataclass(frozen=True)
+class SharedServers:
+    """How a process uses the servers of `serve.urls` with the other players of a run."""
+
+    run: str
+    """What all of them call the run."""
+    loads: bool
+    """Whether this one has the servers load weights, as the coordinator alone does."""
+
+
 @asynccontextmanager
 async def open_models(
-    config: Config, policies: Mapping[str, PolicyWeights], logs: Path, activity: Activity
+    config: Config,
+    policies: Mapping[str, PolicyWeights],
+    logs: Path,
+    activity: Activity,
+    shared: SharedServers | None = None,
 ) -> AsyncIterator[dict[str, Model]]:
     """Open a model for each policy, by its name. `Model.policy` says which weights it serves, which need not be these yet.
 
@@ -54,6 +68,7 @@ async def open_models(
         policies: the first weights of each policy.
         logs: folder for the logs of servers.
         activity: gets progress while servers start, models load and completions are sampled.
+        shared: given where other processes sample from the same servers.
 
     Raises:
         BadInput: the settings ask for something that is not here.
@@ -71,7 +86,7 @@ async def open_models(
             key = base.digest if config.learn.lora.rank else name
             if key not in servers:
                 servers[key] = await _replicas(config, base, logs, activity, stack)
-            models[name] = _served_by(config, servers[key], base)
+            models[name] = _served_by(config, servers[key], base, shared)
         for model in models.values():
             stack.push_async_callback(model.close)
         yield models
@@ -95,10 +110,11 @@ def _in_process(config: Config, policies: Mapping[str, PolicyWeights], activity:
     }
 
 
-def _served_by(config: Config, replicas: Replicas, base: PolicyWeights) -> Model:
+def _served_by(config: Config, replicas: Replicas, base: PolicyWeights, shared: SharedServers | None) -> Model:
     from roles.models.vllm import VllmModel
 
-    return VllmModel(replicas, base.folder, max_prompt_tokens=config.max_prompt_tokens, drift=config.mismatch_limit)
+    model = partial(VllmModel, replicas, base.folder, max_prompt_tokens=config.max_prompt_tokens, drift=config.mismatch_limit)
+    return model() if shared is None else model(run=shared.run, loads=shared.loads)
 
 
 async def _replicas(config: Config, weights: PolicyWeights, logs: Path, activity: Activity, stack: AsyncExitStack) -> Replicas:

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from events.facts.digests import SHORT
 from events.facts.errors import BadInput
 from events.facts.log import Log
+from events.facts.streams import RUN
 from events.facts.values import Digest
 from events.stores.claims import Claims, open_claims
 from events.stores.raw import Store
 from graph.play.player_log import PlayerLog, player_name
 from graph.settings.config import Config
-from graph.setup.assemble import RunInputs
+from graph.setup.assemble import RunInputs, last_served_weights, run_started
+from graph.setup.model_source import PolicyWeights, SharedServers
 
 COORDINATOR: Final = "coordinator"
 """Claim of the one process that opens iterations, starts the trainer and delivers weights."""
@@ -37,6 +40,23 @@ class Session:
     """Whether another process is the coordinator."""
     fetch: Callable[[Digest], None] | None = None
     """Brings weights into the folder, where that is not shared."""
+
+    @property
+    def shared_servers(self) -> SharedServers | None:
+        """How this process uses the servers of `serve.urls`; None where no other player does."""
+        if not self.config.serve.urls or self.claims is None:
+            return None
+        started = self.log.event(RUN, 1)
+        assert started is not None
+        return SharedServers(started.hash[:SHORT], loads=not self.joined)
+
+    @property
+    def opening_weights(self) -> dict[str, PolicyWeights]:
+        """The weights of each policy, by name, that its model begins with: those served last, where they are at hand."""
+        if self.joined and self.config.serve.urls:
+            first = run_started(self.log).policies["student"]
+            return dict.fromkeys(self.config.policy_of.values(), PolicyWeights(self.folder / "weights" / first, first))
+        return last_served_weights(self.folder, self.config, self.log)
 
 
 @contextmanager

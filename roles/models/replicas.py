@@ -37,6 +37,8 @@ _CONNECT_S: Final = 10.0
 """Timeout for connecting to a server that already runs."""
 _KEEPALIVE_S: Final = 3.0
 """Idle connections are closed after so many seconds, before the server closes them after five."""
+_OTHERS_POLL_S: Final = 1.0
+"""Seconds between looks at whether other clients' requests have ended."""
 _MAX_MESSAGE_CHARACTERS: Final = 300
 """Longer error messages of a server are cut."""
 _MAX_ERROR_BYTES: Final = 1 << 16
@@ -138,15 +140,21 @@ class Replicas:
         await self._wake()
         return await self._all(path, body, absent_ok=absent_ok)
 
-    async def load(self, weights: Path, policy: Digest) -> None:
-        """Replace the weights of every server; ModelError if one did not load them."""
+    async def load(self, weights: Path, policy: Digest, others_wait_s: float = 0.0) -> None:
+        """Replace the weights of every server; ModelError if one did not load them.
+
+        `others_wait_s`: seconds to wait for requests of other clients, during which a server forgets no prefixes.
+        """
+        deadline = time.monotonic() + others_wait_s
         kwargs = {"weights_path": str(weights.resolve())}
         await self.ask_all("/collective_rpc", {"method": "reload_weights", "kwargs": kwargs})
         # Cached prefixes are of the old weights.
-        for url, response in await self.ask_all("/reset_prefix_cache", {}):
-            if b"true" not in response:
+        while refusals := [reply for reply in await self.ask_all("/reset_prefix_cache", {}) if b"true" not in reply[1]]:
+            if time.monotonic() >= deadline:
+                url, response = refusals[0]
                 what = f"keeps cached prefixes of older weights ({self._safe(_error_message(response))})"
                 raise ModelError(f"vLLM at {mask(url)} {what}; make sure that no other client uses it, and resume.")
+            await asyncio.sleep(_OTHERS_POLL_S)
         self.holds = policy
 
     async def sleep(self) -> None:

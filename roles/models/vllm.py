@@ -38,8 +38,8 @@ _NEUTRAL_SAMPLING: Final = {
     "spaces_between_special_tokens": False,
 }
 """Sent with every request, because a server takes missing values from the model's generation config."""
-
-
+OTHERS_WAIT_S: Final = 600.0
+"""Seconds that a change of weights waits for requests of other processes of the same run."""
 _SEED_STEP: Final = 0x9E3779B97F4A7C15
 """Between the seeds of a completion's parts; the completions of one request are closer to each other."""
 
@@ -86,19 +86,32 @@ class VllmModel:
         weights: Folder of those weights, or a copy of it, for the tokenizer.
         max_prompt_tokens: Longer prompts are cut from the left.
         drift: Most nats that the replicas' logprobs of a token may differ.
+        run: What processes that share these servers call their run, part of the names of adapters; empty: nobody shares them.
+        loads: Whether this process has servers load weights; otherwise another one does, and `load_weights` only takes note.
 
     Raises:
         ModelError: the folder holds no tokenizer.
     """
 
-    def __init__(self, replicas: Replicas, weights: Path, *, max_prompt_tokens: int = 384, drift: float = 0.02) -> None:
+    def __init__(
+        self,
+        replicas: Replicas,
+        weights: Path,
+        *,
+        max_prompt_tokens: int = 384,
+        drift: float = 0.02,
+        run: str = "",
+        loads: bool = True,
+    ) -> None:
         self._replicas = replicas
         self._encoding = ChatEncoding(weights, max_prompt_tokens)
         self._drift = drift
         self._policy = replicas.holds
         self._adapter: str | None = None
         # Part of the adapter's name: another client may load and unload the same adapter.
-        self._suffix = uuid.uuid4().hex[:8]
+        self._suffix = run or uuid.uuid4().hex[:8]
+        self._others_wait_s = OTHERS_WAIT_S if run else 0.0
+        self._loads = loads
 
     @property
     def policy(self) -> Digest:
@@ -126,12 +139,15 @@ class VllmModel:
 
     async def load_weights(self, weights: Path, policy: Digest) -> None:
         """Make every server load other weights, or another adapter of the same base; see `Model.load_weights`."""
+        if not self._loads:
+            self._adopt(policy)
+            return
         digest, base = await asyncio.to_thread(lambda: (weights_digest(weights), adapter_base(weights)))
         if digest != policy:
             raise ModelError(f"Weights in {weights} are {digest[:SHORT]}, not {policy[:SHORT]}; give the right folder.")
         before = self._adapter
         if base is None:
-            await self._replicas.load(weights, policy)
+            await self._replicas.load(weights, policy, self._others_wait_s)
             self._adapter = None
         else:
             holds = self._replicas.holds
@@ -140,13 +156,21 @@ class VllmModel:
                     f"The adapter {policy[:SHORT]} has the base {base.name[:SHORT]}, but the servers hold {holds[:SHORT]}; "
                     "start them with the adapter's base."
                 )
-            self._adapter = f"{policy[:16]}-{self._suffix}"
+            self._adapter = self._adapter_name(policy)
             # In place, so that loading it twice is no error.
             body = {"lora_name": self._adapter, "lora_path": str(weights.resolve()), "load_inplace": True}
             await self._replicas.ask_all("/v1/load_lora_adapter", body)
         self._policy = policy
         if before not in (None, self._adapter):
             await self._replicas.ask_all("/v1/unload_lora_adapter", {"lora_name": before}, absent_ok=True)
+
+    def _adopt(self, policy: Digest) -> None:
+        """Sample with weights that another process has had the servers load; whether it did shows in `logprobs_of`."""
+        self._adapter = self._adapter_name(policy) if self._replicas.holds not in ("", policy) else None
+        self._policy = policy
+
+    def _adapter_name(self, policy: Digest) -> str:
+        return f"{policy[:16]}-{self._suffix}"
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         """Natural-log probability at temperature 1 of each of `tokens` [T] but the first, given those before it [T-1].
@@ -198,7 +222,8 @@ class VllmModel:
 
     async def sleep(self) -> None:
         """Release the servers' GPU memory until the next request, where that is configured."""
-        await self._replicas.sleep()
+        if self._loads:
+            await self._replicas.sleep()
 
     async def close(self) -> None:
         """Close all connections. Safe to call twice."""
