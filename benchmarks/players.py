@@ -85,6 +85,10 @@ class DelayedModel:
         """See `roles.model.Model`."""
         return (-0.5,) * (len(tokens) - 1)
 
+    async def continuation_logprobs(self, before: Sequence[int], continuations: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        """See `roles.model.Model`."""
+        return tuple(-0.5 * len(ids) for ids in continuations)
+
     async def sleep(self) -> None:
         """Do nothing."""
 

@@ -50,6 +50,12 @@ class ChatEncoding:
             raise ModelError(f"Tokenizer in {folder} cannot be loaded ({error}); is the folder whole?") from error
         self._around = cache(self._render)
 
+    @property
+    def end(self) -> int | None:
+        """The id that ends a completion: the tokenizer's own, else one of the generation config; None where there is none."""
+        own = self._tokenizer.eos_token_id
+        return own if own is not None else min(self.ends, default=None)
+
     def encode(self, request: GenerationRequest) -> tuple[int, ...]:
         """The ids [P] of a prompt, cut to the limit; BadInput without a usable chat template, or if the limit is too low."""
         if request.system is None:

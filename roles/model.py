@@ -58,12 +58,34 @@ class GenerationReply:
     completions: tuple[Completion, ...]
 
 
+class Encoding(Protocol):
+    """A model's token ids."""
+
+    @property
+    def end(self) -> int | None:
+        """The id that ends a completion; None where the model has none."""
+        ...
+
+    def encode(self, request: GenerationRequest) -> tuple[int, ...]:
+        """The ids [P] of a request's prompt, as the model sees it."""
+        ...
+
+    def encode_text(self, text: str) -> list[int]:
+        """The ids [T] of a text inside a completion."""
+        ...
+
+
 class Model(Protocol):
     """Generates completions. Implementations are in `roles/models/`."""
 
     @property
     def policy(self) -> Digest:
         """Digest of the weights that are being served."""
+        ...
+
+    @property
+    def encoding(self) -> Encoding:
+        """Its token ids."""
         ...
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
@@ -76,6 +98,14 @@ class Model(Protocol):
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         """Score `tokens` [T]: the natural-log probability at temperature 1 of each but the first, given those before it [T-1].
+
+        Raises:
+            ModelError: the model or its server failed.
+        """
+        ...
+
+    async def continuation_logprobs(self, before: Sequence[int], continuations: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        """Score whole continuations of `before` [T]: the natural-log probability at temperature 1 of each, one a continuation.
 
         Raises:
             ModelError: the model or its server failed.

@@ -40,10 +40,11 @@ PROMPT_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "open": frozenset({"task", "statement", "pairs", "inputs", "modules", "banned", "program", "references"}),
     "unpaired": frozenset({"statement", "entry", "echoes"}),
     "topic": frozenset({"topic", "statement", "pairs", "inputs", "modules", "banned", "program"}),
+    "certainty": frozenset(),
     "system": frozenset(),
 }
 """The prompts of a set, each in `NAME.md`, with the marks that each may have. `system` is for sets of form `chat` only."""
-OPTIONAL_PROMPTS: Final = ("unpaired", "topic")
+OPTIONAL_PROMPTS: Final = ("unpaired", "topic", "certainty")
 """Prompts that a set may lack. They are no part of its digest, so that runs which do not ask them go on."""
 PROMPT_NAMES: Final = tuple(name for name in PROMPT_FIELDS if name not in ("system", *OPTIONAL_PROMPTS))
 """The prompts that every set holds."""
@@ -136,10 +137,9 @@ class Prompts:
         hashes = "".join(f"{name}:{template.hash}\n" for name, template in sorted(required))
         return hashlib.sha256(canonical(self.rules) + hashes.encode()).hexdigest()
 
-    @property
-    def optional_hashes(self) -> dict[str, str]:
-        """SHA-256 (hex) of each prompt that a set may lack, by name."""
-        return {name: self.templates[name].hash for name in OPTIONAL_PROMPTS if name in self.templates}
+    def hashes(self, *names: str) -> dict[str, str]:
+        """SHA-256 (hex) of each of these prompts that the set has, by name."""
+        return {name: self.templates[name].hash for name in names if name in self.templates}
 
     @property
     def topic_shows_an_example(self) -> bool:
@@ -303,7 +303,7 @@ def _templates(folder: Path, rules: PromptSetFormat) -> dict[str, Template]:
         _check(folder, name, template)
         kind = name.partition(".")[0]
         owner = "induction" if kind == "unpaired" else kind if kind in FORM_FIELDS else "proposal"
-        if owner in forms and kind != "system":
+        if owner in forms and kind not in ("system", "certainty"):
             templates[name] = _with_form(template, folder / f"{owner}.form.md", forms[owner], owner)
     return {name: _without_last_line_end(template) for name, template in templates.items()} if chat else templates
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from events.cli.app import holds_log, open_run, run_app
 from events.cli.output import Printer, print_json, print_note, show_activity
+from events.facts.certainty_facts import CalibrationFinished
 from events.facts.digests import NAME_DIGITS, SHORT, find_digest
 from events.facts.errors import BadInput
 from events.facts.log import Log, first_event
@@ -30,6 +31,7 @@ from events.facts.values import Digest
 from events.process import shutdown
 from events.process.activity import Activity
 from events.pure.estimators import CONFIDENCE, pass_at_k, pass_at_k_interval
+from events.text.phrases import number
 from events.text.safe_text import markup
 from events.text.validation import first_problem
 from graph.settings.config import Config, EvaluateSettings
@@ -66,6 +68,9 @@ def main(
     temperature: Annotated[float | None, typer.Option(help="Of sampling; 0 is greedy.")] = None,
     questions: Annotated[int | None, typer.Option(help="Most questions, the first of the set.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of sampling.")] = None,
+    certainty: Annotated[
+        bool, typer.Option("--certainty", help="Also ask how sure it is: one greedy answer a question.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings for a MODEL; a run has its own.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -87,7 +92,12 @@ def main(
         with activity.task("reading the model and the questions"):
             evaluated = _policy_of_model(who, config, runs) if run is None else _policy_of_run(run, policy)
             stack.callback(evaluated.log.close)
+            if certainty:
+                temperature, attempts = 0.0 if temperature is None else temperature, 1 if attempts is None else attempts
             settings = _settings(evaluated.config.evaluate, temperature, attempts=attempts, questions=questions)
+            if certainty:
+                settings = settings.model_copy(update={"certainty": True})
+                _check_certainty(evaluated, settings)
             chosen_ks = _parse_ks(ks, settings.attempts)
             question_list = question_set(evaluated.config, name, evaluated.weights)
         print_note(
@@ -95,14 +105,22 @@ def main(
         )
         seed = evaluated.config.seed if seed is None else seed
         try:
-            stream, result = shutdown.run(evaluate(evaluated, question_list, settings, seed, activity))
+            stream, result, calibration = shutdown.run(evaluate(evaluated, question_list, settings, seed, activity))
         except KeyboardInterrupt:
             print_note("Stopped; verified completions are kept. Repeat the command to go on.")
             raise
     if as_json:
-        print_json({"folder": str(evaluated.folder), "stream": stream, **result_dict(result, chosen_ks)})
+        told = {"calibration": calibration.model_dump(mode="json")} if calibration else {}
+        print_json({"folder": str(evaluated.folder), "stream": stream, **result_dict(result, chosen_ks), **told})
     else:
-        Printer().show(result_report(result, chosen_ks, f"{evaluated.folder}, stream {stream}"))
+        Printer().show(result_report(result, chosen_ks, f"{evaluated.folder}, stream {stream}", calibration))
+
+
+def _check_certainty(evaluated: EvaluatedPolicy, settings: EvaluateSettings) -> None:
+    """BadInput if the student cannot be asked whether it is sure."""
+    from graph.settings.refusals import refuse_unworkable
+
+    refuse_unworkable(evaluated.config.model_copy(update={"evaluate": settings}), evaluated.weights, plays=False)
 
 
 def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
@@ -205,8 +223,8 @@ def question_set(config: Config, name: str, weights: Path) -> QuestionSet:
 
 async def evaluate(
     evaluated: EvaluatedPolicy, question_list: QuestionSet, settings: EvaluateSettings, seed: int, activity: Activity
-) -> tuple[str, EvaluationFinished]:
-    """Evaluate, continuing an interrupted evaluation; returns its stream and the result.
+) -> tuple[str, EvaluationFinished, CalibrationFinished | None]:
+    """Evaluate, continuing an interrupted evaluation; returns its stream, the result, and how sure the policy is if asked.
 
     Raises:
         GaspError: model or sandbox failed; verified completions are kept.
@@ -218,11 +236,13 @@ async def evaluate(
     log, config = evaluated.log, evaluated.config.model_copy(update={"evaluate": settings, "seed": seed})
     questions = question_list.questions[: settings.questions]
     templates = Prompts.named(config.prompts)
-    name = evaluation_name(question_list.name, questions, settings, templates.digest)
+    asked = "".join(templates.hashes("certainty").values()) if settings.certainty else ""
+    name = evaluation_name(question_list.name, questions, settings, templates.digest + asked)
     stream = policy_evaluation_stream(name, evaluated.policy, seed)
     done = first_event(log, stream, "evaluation_finished")
-    if done is not None and isinstance(done.fact, EvaluationFinished):
-        return stream, done.fact
+    calibrated = _calibration(log, stream)
+    if done is not None and isinstance(done.fact, EvaluationFinished) and (calibrated or not settings.certainty):
+        return stream, done.fact, calibrated
     async with AsyncExitStack() as stack:
         runner = make_runner(config, evaluated.folder.name)
         stack.push_async_callback(runner.close)
@@ -233,7 +253,13 @@ async def evaluate(
         evaluator = make_evaluator(
             log, config, templates, question_list.rules, model, runner, activity, evaluated.weights, in_run=False
         )
-        return stream, await evaluator.evaluate_in(stream, name, questions, evaluated.iteration)
+        result = await evaluator.evaluate_in(stream, name, questions, evaluated.iteration)
+        return stream, result, _calibration(log, stream)
+
+
+def _calibration(log: Log, stream: str) -> CalibrationFinished | None:
+    event = first_event(log, stream, "calibration_finished")
+    return event.fact if event is not None and isinstance(event.fact, CalibrationFinished) else None
 
 
 async def _serve(evaluated: EvaluatedPolicy, stack: AsyncExitStack, activity: Activity) -> Model:
@@ -265,7 +291,9 @@ def result_dict(result: EvaluationFinished, ks: Sequence[int]) -> dict[str, Any]
     return {**result.model_dump(mode="json"), "confidence": CONFIDENCE, "pass_at": rows}
 
 
-def result_report(result: EvaluationFinished, ks: Sequence[int], where: str) -> RenderableType:
+def result_report(
+    result: EvaluationFinished, ks: Sequence[int], where: str, calibration: CalibrationFinished | None = None
+) -> RenderableType:
     """The result as a table."""
     table = Table("", "", f"{CONFIDENCE:.0%} interval", box=None, pad_edge=False, header_style="bold")
     for k, row in result_dict(result, ks)["pass_at"].items():
@@ -276,7 +304,19 @@ def result_report(result: EvaluationFinished, ks: Sequence[int], where: str) -> 
         f" completions to each of {len(result.successes)} questions at temperature {result.sampling.temperature:g}; {solved}"
         " questions solved"
     )
-    return Group(head, table, f"[dim]{markup(where)}[/]")
+    parts = [] if calibration is None else list(_certainty_lines(calibration))
+    return Group(head, table, *parts, f"[dim]{markup(where)}[/]")
+
+
+def _certainty_lines(fact: CalibrationFinished) -> Iterator[str]:
+    yield (
+        f"average precision {number(fact.ap_certainty, 3)} by confidence and certainty, {number(fact.ap_confidence, 3)} by"
+        f" confidence alone; calibration error {fact.ece:.3f}"
+    )
+    yield (
+        f"accuracy {fact.accuracy:.3f} of all answers, {number(fact.accuracy_answered, 3)} of the {fact.answered} of"
+        f" {fact.answers} that it is sure of; {fact.refused} refused"
+    )
 
 
 if __name__ == "__main__":

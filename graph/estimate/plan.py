@@ -18,26 +18,26 @@ from events.text.safe_text import printable
 from graph.estimate.budget import DISK_BYTES_PER_S, LEARNING_MFU, VERDICTS_PER_S, Budget
 from graph.estimate.memory import GPUS, gpu_of
 from graph.estimate.model_dims import dims_of
+from graph.estimate.question_count import question_count
 from graph.estimate.settings_warnings import warnings
 from graph.estimate.token_estimate import (
     COMPLETION_TOKENS,
     PROMPT_TOKENS,
     count_evaluations,
     count_iterations,
+    real_questions,
     tokens_of_evaluation,
     tokens_of_iteration,
 )
 from graph.recipes import RECIPES
+from graph.recipes.recipe import EpisodePlan
 from graph.settings.config import Config
 from graph.settings.configure import configure, naming_setting
 from graph.settings.gguf_folder import is_gguf
 from graph.settings.model_location import local_model_folder
-from roles.questions.load import load_questions
 from roles.questions.named_sets import parse_spec
 from roles.questions.question_set import Split
 
-MAX_QUESTION_FILE_BYTES: Final = 2**24
-"""Largest question file, in bytes, that is read to count its questions."""
 _MARKS: Final = re.compile(
     r"(?P<begin>^# estimates for (?P<gpu>\w+): begin \(made by `make drawn`\)\n)(#.*\n)*?(?P<end># estimates: end$)",
     re.MULTILINE,
@@ -81,10 +81,10 @@ def _budget(config: Config, gpu: str | None, price: float | None) -> Budget:
 def _what(config: Config) -> Iterator[str]:
     yield f"model         {config.model}, {_whence(config.model)}"
     yield f"recipe        {config.recipe}: {RECIPES[config.recipe].__doc__}"
-    episode_plan = config.algorithm().plan
+    stages = config.algorithm().plan.stages
     practice = config.goalposts if config.practice == "goalposts" else config.practice
     yield f"goalposts     {_counted('goalposts', config.goalposts, 'goalposts')}"
-    trained_on = episode_plan.real_data or episode_plan.seats("unguided")
+    trained_on = any(stage.uses_real_questions or stage.seats("unguided") for stage in stages)
     yield f"practice      {_counted('practice', practice, 'train') if trained_on else 'none'}"
     yield f"test          {_counted('test', config.test, 'test')}"
     yield f"validation    {_counted('validation', config.validation, 'validation')}"
@@ -121,13 +121,10 @@ def _counted(setting: str, spec: str, split: Split) -> str:
 def _count_of(spec: str, split: Split) -> str:
     if spec == "none":
         return "none"
-    if spec != "pocket":
-        place = parse_spec(spec, split).place
-        if place is None:
-            return f"{spec}: of the hub, read when the run starts"
-        if place.is_dir() or place.stat().st_size > MAX_QUESTION_FILE_BYTES:
-            return f"{spec}: read when the run starts"
-    return f"{spec}: {len(load_questions(spec, split).questions)} questions"
+    count = question_count(spec, split)
+    if count is not None:
+        return f"{spec}: {count} questions"
+    return f"{spec}: {'of the hub, ' if parse_spec(spec, split).place is None else ''}read when the run starts"
 
 
 def _sampled(how: Sampling) -> str:
@@ -140,9 +137,7 @@ def _work(config: Config) -> Iterator[str]:
     count = f"{count_iterations(config)}"
     if config.play.samples:
         count += f" of at most {config.play.iterations}, until {config.play.samples:,} samples of the student"
-    yield f"iterations    {count}, each with {config.play.episodes} episodes" + (
-        f" and {config.play.practice} real questions" if config.algorithm().plan.real_data else ""
-    )
+    yield f"iterations    {count}, {', then '.join(_stage(config, stage) for stage in config.algorithm().plan.stages)}"
     yield (
         f"an iteration  {usual.completions:,.0f} completions ({_count(usual.tokens)} tokens), {usual.learned:,.0f} of them"
         f" trained on; at most {most.completions:,.0f} ({_count(most.tokens)} tokens)"
@@ -151,6 +146,18 @@ def _work(config: Config) -> Iterator[str]:
         f"evaluations   {count_evaluations(config)} of up to {config.evaluate.questions} questions a set,"
         f" {config.evaluate.attempts} attempts each: {exam.completions:,.0f} completions ({_count(exam.tokens)} tokens)"
     )
+
+
+def _stage(config: Config, stage: EpisodePlan) -> str:
+    """What an iteration of a stage has."""
+    many = f"{stage.iterations} of them with" if stage.then else "each with"
+    if stage.survey is not None:
+        each = f"{stage.survey.attempts} answer{'s' if stage.survey.attempts > 1 else ''} each"
+        return f"{many} {real_questions(config)} real questions, {each} at temperature {stage.survey.temperature:g}"
+    if stage.texts is not None:
+        return f"{many} {real_questions(config)} texts to learn"
+    real = f" and {config.play.practice} real questions" if stage.real_data else ""
+    return f"{many} {config.play.episodes} episodes{real}"
 
 
 def _where(budget: Budget) -> Iterator[str]:

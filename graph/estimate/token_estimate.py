@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Final
 
+from graph.estimate.question_count import question_count
+from graph.recipes.recipe import EpisodePlan
 from graph.settings.config import Config
+from roles.questions.question_set import Split
 
 PROMPT_TOKENS: Final = 600
 """Tokens of a prompt on average; at most half of what is allowed."""
@@ -34,12 +37,33 @@ class TokenEstimate:
 
 
 def tokens_of_iteration(config: Config, *, most: bool = False) -> TokenEstimate:
-    """Completions and tokens of one iteration.
+    """Completions and tokens of one iteration; of a plan with stages, the mean over the run's iterations.
 
     Typical: every seat has a question accepted after half of the further proposals that are allowed; the tasks of questions are
     equally frequent. At most: all proposals are made, and completions are as long as allowed.
     """
-    play, plan = config.play, config.algorithm().plan
+    left, stages = config.play.iterations, []
+    for stage in config.algorithm().plan.stages:
+        count = min(stage.iterations, left) if stage.then else left
+        left -= count
+        stages.append((count, _tokens_of_stage(config, stage, most=most)))
+    if len(stages) == 1:
+        return stages[0][1]
+    total = sum(count for count, _ in stages) or 1
+    names = [part.name for part in fields(TokenEstimate)]
+    return TokenEstimate(**{name: sum(count * getattr(each, name) for count, each in stages) / total for name in names})
+
+
+def real_questions(config: Config) -> int:
+    """Real questions of an iteration: as many as `play.practice` says, or as there are."""
+    shared = config.practice == "goalposts"
+    split: Split = "goalposts" if shared else "train"
+    count = question_count(config.goalposts if shared else config.practice, split)
+    return config.play.practice if count is None else min(config.play.practice, count)
+
+
+def _tokens_of_stage(config: Config, plan: EpisodePlan, *, most: bool) -> TokenEstimate:
+    play = config.play
     guided, unguided = play.episodes * bool(plan.guided), play.episodes * bool(plan.seats("unguided"))
     tries = play.max_attempts if plan.rejection_sampling else 1
     proposals = guided * len(plan.guided) * (tries if most else (1 + tries) / 2) + unguided
@@ -53,8 +77,10 @@ def tokens_of_iteration(config: Config, *, most: bool = False) -> TokenEstimate:
     )
     self_play = guided_answers + unguided * play.attempts
     real_data = play.practice * play.practice_attempts if plan.real_data else 0
-    answers = play.gap_attempts * guided + play.attempts * proposals + answered_anew + real_data
-    learned = proposals + self_play + real_data if plan.learns else 0
+    surveyed = real_questions(config) * plan.survey.attempts if plan.survey else 0
+    texts = real_questions(config) if plan.texts else 0
+    answers = play.gap_attempts * guided + play.attempts * proposals + answered_anew + real_data + surveyed
+    learned = proposals + self_play + real_data + texts if plan.learns else 0
     prompt = _length(config.max_prompt_tokens, PROMPT_TOKENS, most=most)
     proposal = _length(play.teacher.max_tokens, COMPLETION_TOKENS, most=most)
     answer = _length(play.student.max_tokens, COMPLETION_TOKENS, most=most)

@@ -21,11 +21,12 @@ def build(settings: PlaySettings, plan: EpisodePlan) -> Graph:
     graph.add_node("goalpost_gap", nodes.goalpost_gap)
     graph.add_node("solver", nodes.solver)
     graph.add_node("verifier", nodes.verifier)
-    if "easy" in plan.guided:
+    seats = {seat for stage in plan.stages for seat in (*stage.guided, *stage.seats("unguided"))}
+    if "easy" in seats:
         graph.add_node("teacher_easy", nodes.teacher_easy)
-    if "hard" in plan.guided:
+    if "hard" in seats:
         graph.add_node("teacher_hard", nodes.teacher_hard)
-    if plan.seats("unguided"):
+    if "open" in seats:
         graph.add_node("teacher_open", nodes.teacher_open)
     for node in (START, *graph.nodes):
         graph.add_conditional_edges(

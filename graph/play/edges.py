@@ -42,6 +42,7 @@ def route(settings: PlaySettings, plan: EpisodePlan) -> Callable[[PlayState], Ne
 
 def successor(episode: EpisodeState, settings: PlaySettings, plan: EpisodePlan) -> Next:
     """The next node; `__end__` when the episode is over."""
+    plan = plan.at(episode.iteration)
     if episode.ended:
         return "__end__"
     if episode.proposal is not None or episode.pending:
@@ -93,6 +94,7 @@ def end_reason(
     episode: EpisodeState, solved_at: float, plan: EpisodePlan
 ) -> Literal["played", "goalpost_solved", "no_lemma", "no_lift", "no_question"]:
     """Why an episode whose next node is `__end__` is over."""
+    plan = plan.at(episode.iteration)
     if has_all_questions(episode, plan):
         return "played"
     if episode.purpose == "unguided":

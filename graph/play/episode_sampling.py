@@ -13,9 +13,10 @@ from typing import Literal
 from events.facts.log import Log
 from events.facts.streams import episode_stream, iteration_of
 from events.facts.types import EpisodeStarted
-from events.facts.values import BlobHash, Question, id_of_blob
+from events.facts.values import BlobHash, Question, QuestionId, id_of_blob
 from events.projections.run_summary import AcceptedQuestions, fold
-from graph.recipes.recipe import EpisodePlan
+from graph.play.given_texts import certain_questions, surveyed_answers
+from graph.recipes.recipe import EpisodePlan, GivenTexts
 from graph.settings.config import Config
 from graph.settings.seeds import derive_seed, rng
 from roles.generation_record import put_question
@@ -29,6 +30,10 @@ class SampledEpisode:
     fact: EpisodeStarted
     references: tuple[BlobHash, ...] = ()
     """Questions that the open seat is shown."""
+    gives_text: bool = False
+    """Whether it gives the student a text to learn, instead of asking anything."""
+    certain: bool | None = None
+    """Whether the answer of that text is certain; None where the question does not arise."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,12 @@ class QuestionPools:
 def sample_episodes(
     log: Log, config: Config, plan: EpisodePlan, pools: QuestionPools, iteration: int
 ) -> Iterator[SampledEpisode]:
-    """The episodes of an iteration, in the order of their numbers."""
-    play, number = config.play, 0
+    """The episodes of an iteration, in the order of their numbers; GaspError if its texts cannot be told apart."""
+    play, plan, number = config.play, plan.at(iteration), 0
     purpose: Literal["guided", "practice"]
     for purpose, pool, count in (
         ("guided", pools.goalposts if plan.guided else (), play.episodes),
-        ("practice", pools.practice, play.practice),
+        ("practice", pools.practice if plan.real_data or plan.survey else (), play.practice),
     ):
         # A generator of its own for each purpose, so that the number of guided episodes does not change which real questions
         # are drawn.
@@ -67,10 +72,34 @@ def sample_episodes(
             )
             yield SampledEpisode(episode_stream(iteration, number), fact)
             number += 1
+    if plan.texts is not None:
+        yield from _giving_texts(log, config, plan, plan.texts, pools.practice, iteration)
     if plan.references:
         yield from _unguided(log, config, plan, pools.seeds, iteration, number)
     if plan.topics:
         yield from _on_topics(log, config, plan, pools.examples, iteration, number)
+
+
+def _giving_texts(
+    log: Log, config: Config, plan: EpisodePlan, texts: GivenTexts, pool: Sequence[Question], iteration: int
+) -> Iterator[SampledEpisode]:
+    """An episode for each training question, in an order of the iteration's own; where a survey decides, for surveyed ones."""
+    certain: dict[QuestionId, bool] = {}
+    if texts.certain != "unsaid":
+        certain = certain_questions(texts, surveyed_answers(log, iteration))
+        pool = [question for question in pool if question.id in certain]
+    drawn = rng(config.seed, "texts", iteration)
+    for number, question in enumerate(drawn.sample(list(pool), min(config.play.practice, len(pool)))):
+        fact = EpisodeStarted(
+            iteration=iteration,
+            purpose="practice",
+            question=question.id,
+            blob=put_question(log, question),
+            axis=plan.axes[0],
+            seed=derive_seed(config.seed, "episode", iteration, number),
+        )
+        stream = episode_stream(iteration, number)
+        yield SampledEpisode(stream, fact, gives_text=True, certain=certain.get(question.id))
 
 
 def _unguided(

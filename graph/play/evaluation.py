@@ -12,6 +12,7 @@ from events.facts.streams import evaluation_stream
 from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished
 from events.facts.values import Generation, Question, QuestionId, canonical
 from events.pure.estimators import pass_at_k
+from graph.play.calibration import Calibrator
 from graph.play.scheduler import Scheduler
 from graph.settings.config import EvaluateSettings
 from graph.settings.seeds import derive_seed
@@ -79,10 +80,19 @@ class Evaluator:
 
     async def evaluate_in(self, stream: str, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
         """Like `evaluate`, in a stream of the caller's choice."""
-        finished = first_event(self.log, stream, "evaluation_finished")
-        if finished is not None and isinstance(finished.fact, EvaluationFinished):
-            return finished.fact
-        return self.finish(stream, name, questions, iteration, await self.ask(stream, name, questions))
+        event = first_event(self.log, stream, "evaluation_finished")
+        if event is not None and isinstance(event.fact, EvaluationFinished):
+            finished = event.fact
+        else:
+            finished = self.finish(stream, name, questions, iteration, await self.ask(stream, name, questions))
+        await self.calibrate(stream, finished)
+        return finished
+
+    async def calibrate(self, stream: str, finished: EvaluationFinished, answers_in: Sequence[str] = ()) -> None:
+        """Append how sure the student is of its answers, where the settings ask for it; see `Calibrator`."""
+        if self.settings.certainty:
+            calibrator = Calibrator(self.log, self.solver.model, self.solver.prompts, self.scheduler.activity)
+            await calibrator.calibrate(stream, finished, answers_in)
 
     def successes(self, stream: str) -> dict[QuestionId, int]:
         """Passed attempts at each question whose attempts in a stream are verified."""

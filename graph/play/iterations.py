@@ -20,19 +20,19 @@ from structlog.contextvars import bound_contextvars
 
 from events.facts.digests import SHORT
 from events.facts.errors import Conflict, GaspError, LogError, ModelError, SandboxError
-from events.facts.log import Event, Log, first_event
+from events.facts.log import Log, first_event
 from events.facts.questions import read_question
 from events.facts.streams import RUN, evaluation_share_stream, evaluation_stream, policy_stream
 from events.facts.types import (
     EpisodeFailed,
     EpisodeFinished,
+    EvaluationFinished,
     IterationFinished,
     IterationStarted,
     PolicyProbed,
     PolicyServed,
     PolicyUpdated,
     QuestionAccepted,
-    ReferencesDrawn,
     RunFinished,
 )
 from events.facts.values import Digest, Question, Role
@@ -45,6 +45,7 @@ from graph.play.context import NodeContext, accepted_by_iteration
 from graph.play.edges import end_reason
 from graph.play.episode_sampling import QuestionPools, SampledEpisode, sample_episodes
 from graph.play.evaluation import Evaluator
+from graph.play.opening import open_episode
 from graph.play.player_log import PlayerLog
 from graph.play.resumed_calls import EarlierCalls, earlier_calls
 from graph.play.scheduler import Scheduler
@@ -58,8 +59,6 @@ from roles.model import Model
 
 MAX_NODE_EXECUTIONS = 1000
 """Upper bound on node executions of one episode; settings allow far fewer."""
-OPENING_KEY: Final = "opening"
-"""Key of the append that begins an episode."""
 END_KEY: Final = "end"
 """Key of the append that ends an episode, whether it finished or failed."""
 
@@ -236,14 +235,10 @@ class Play:
         for episode in episodes:
             version = self.log.version(episode.stream)
             if version == 0:
-                version = len(self._open(episode))
+                version = len(open_episode(self.context, episode))
             state = fold_episode(EpisodeState(stream=episode.stream), self.log.read(episode.stream))
             if not state.ended:
                 self.log.append(episode.stream, [failed], expected=version, key=END_KEY)
-
-    def _open(self, sampled: SampledEpisode) -> list[Event]:
-        references = [ReferencesDrawn(references=sampled.references)] if sampled.references else []
-        return self.log.append(sampled.stream, [sampled.fact, *references], expected=0, key=OPENING_KEY)
 
     def _earlier_calls(self, episodes: Sequence[SampledEpisode]) -> list[EarlierCalls]:
         """The calls that an interrupted iteration has made already."""
@@ -291,7 +286,7 @@ class Play:
             raise Conflict(f"Another player goes on with {stream}; leave the share to it.")
         try:
             if episode.version == 0:
-                episode = fold_episode(episode, self._open(sampled))
+                episode = fold_episode(episode, open_episode(context, sampled))
             if episode.ended:
                 return
             final = await self.graph.ainvoke({"episode": episode}, {"recursion_limit": MAX_NODE_EXECUTIONS}, context=context)
@@ -355,7 +350,7 @@ class Play:
             if self.share_player is None:
                 await self.evaluator.evaluate(name, questions, iteration)
             else:
-                self._merge(name, questions, iteration)
+                await self._merge(name, questions, iteration)
             logger().info("evaluated", set=name, iteration=iteration, seconds=seconds_since(began))
 
     def _evaluated_sets(self) -> dict[str, Sequence[Question]]:
@@ -379,13 +374,18 @@ class Play:
     async def _evaluate_share(self, stream: str, name: str, questions: Sequence[Question], evaluation: str) -> None:
         await self.evaluator.ask(stream, name, questions, evaluation)
 
-    def _merge(self, name: str, questions: Sequence[Question], iteration: int) -> None:
+    async def _merge(self, name: str, questions: Sequence[Question], iteration: int) -> None:
         """Append the result of an evaluation whose shares have ended, unless the log has it."""
         stream = evaluation_stream(name, iteration)
-        if first_event(self.log, stream, "evaluation_finished") is None:
-            parts = [self.evaluator.successes(evaluation_share_stream(stream, n)) for n in range(self.config.play.shares)]
-            successes = {question: count for part in parts for question, count in part.items()}
-            self.evaluator.finish(stream, name, questions, iteration, successes)
+        shares = [evaluation_share_stream(stream, number) for number in range(self.config.play.shares)]
+        event = first_event(self.log, stream, "evaluation_finished")
+        if event is None:
+            successes = {question: count for share in shares for question, count in self.evaluator.successes(share).items()}
+            finished = self.evaluator.finish(stream, name, questions, iteration, successes)
+        else:
+            assert isinstance(event.fact, EvaluationFinished)
+            finished = event.fact
+        await self.evaluator.calibrate(stream, finished, shares)
 
     def is_due(self, iteration: int) -> bool:
         """Whether the weights after an iteration are evaluated."""

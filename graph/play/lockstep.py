@@ -19,7 +19,7 @@ from events.facts.values import Digest, Provenance
 from events.process.activity import Activity
 from graph.play.recorded import observe
 from graph.play.resumed_calls import OBSERVED_CALLS, EarlierCalls
-from roles.model import GenerationReply, GenerationRequest, Model
+from roles.model import Encoding, GenerationReply, GenerationRequest, Model
 from sandbox.runner import Job, JobResult, Runner
 
 BatchCall = Callable[[Sequence[Any]], Awaitable[list[Any]]]
@@ -168,6 +168,13 @@ class _BatchedModel:
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         return await self.inner.logprobs_of(tokens)
+
+    @property
+    def encoding(self) -> Encoding:
+        return self.inner.encoding
+
+    async def continuation_logprobs(self, before: Sequence[int], continuations: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        return await self.inner.continuation_logprobs(before, continuations)
 
     async def sleep(self) -> None:
         await self.inner.sleep()

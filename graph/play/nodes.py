@@ -42,6 +42,7 @@ from graph.play.state import (
     training_task,
     trains_on_pass_rate_attempts,
 )
+from graph.recipes.recipe import EpisodePlan, Survey
 from graph.settings.seeds import derive_seed, rng
 from roles.generation_record import completion_texts, put_question
 from roles.judging.vote import Outputs, equal_outputs
@@ -81,7 +82,7 @@ async def teacher_hard(state: PlayState, runtime: Runtime[NodeContext]) -> list[
     """The hard seat writes a lift of the lemma; it sees the goalpost only if the plan says so."""
     context, episode = runtime.context, state["episode"]
     lemma = read_question(context.log, episode.accepted[0].question)
-    goalpost = read_question(context.log, episode.question) if context.recipe.plan.hard_seat_sees_goalpost else None
+    goalpost = read_question(context.log, episode.question) if _plan(context, episode).hard_seat_sees_goalpost else None
     return [
         _proposed(episode, "hard", lemma, await context.teacher.lift(lemma, episode.axis, _seed(episode, "hard"), goalpost))
     ]
@@ -99,6 +100,11 @@ async def teacher_open(state: PlayState, runtime: Runtime[NodeContext]) -> list[
     references = [read_question(context.log, blob) for blob in episode.references]
     task = _training_task(context, episode, "open")
     return [_proposed(episode, "open", references[0], await context.teacher.open(references, task, _seed(episode, "open")))]
+
+
+def _plan(context: NodeContext, episode: EpisodeState) -> EpisodePlan:
+    """The stage of the episode's iteration."""
+    return context.recipe.plan.at(episode.iteration)
 
 
 def _training_task(context: NodeContext, episode: EpisodeState, seat: Seat) -> Task:
@@ -121,7 +127,8 @@ async def solver(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
     if not episode.attempted and episode.purpose != "unguided":
         purpose: Purpose = "gap" if episode.purpose == "guided" else "practice"
         count = context.play.gap_attempts if purpose == "gap" else context.play.practice_attempts
-        return [await _attempt(context, episode, purpose, episode.question, "induction", count=count)]
+        survey = _plan(context, episode).survey if purpose == "practice" else None
+        return [await _attempt(context, episode, purpose, episode.question, "induction", count=count, survey=survey)]
     if episode.candidate is not None:
         task = pass_rate_task(episode.seed, episode.seat, context.play.tasks)
         return [await _attempt(context, episode, "pass_rate", episode.candidate, task, count=context.play.attempts)]
@@ -130,24 +137,31 @@ async def solver(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
         await _attempt(
             context, episode, "solve", accepted.question, _training_task(context, episode, accepted.seat), count=count
         )
-        for accepted in questions_to_solve(episode, context.recipe.plan, context.play.tasks)
+        for accepted in questions_to_solve(episode, _plan(context, episode), context.play.tasks)
     ]
 
 
 async def _attempt(
-    context: NodeContext, episode: EpisodeState, purpose: Purpose, blob: BlobHash, task: Task, *, count: int
+    context: NodeContext,
+    episode: EpisodeState,
+    purpose: Purpose,
+    blob: BlobHash,
+    task: Task,
+    *,
+    count: int,
+    survey: Survey | None = None,
 ) -> AttemptsMade:
     question = read_question(context.log, blob)
-    key = (purpose, task, question.id)
+    key, sampling = (purpose, task, question.id), context.play.student.sampling
     pair = None if task == "induction" else rng(episode.seed, "pair", *key).randrange(len(question.pairs))
     generation = await context.solver.answer(
         question,
         task,
         pair,
-        count=count,
+        count=survey.attempts if survey else count,
         seed=derive_seed(episode.seed, *key),
-        sampling=context.play.student.sampling,
-        hides_pairs=purpose == "pass_rate" and context.recipe.plan.labels != "question",
+        sampling=sampling.model_copy(update={"temperature": survey.temperature}) if survey else sampling,
+        hides_pairs=purpose == "pass_rate" and _plan(context, episode).labels != "question",
     )
     return AttemptsMade(purpose=purpose, question=question.id, task=task, pair=pair, generation=generation)
 
@@ -171,7 +185,7 @@ async def _validate(context: NodeContext, episode: EpisodeState, version: int) -
     result = await context.verifier.validate(text)
     if not isinstance(result, RejectedProposal):
         similarity = context.novelty.similarity(result.question)
-        if similarity <= context.similarity or not context.recipe.plan.rejection_sampling:
+        if similarity <= context.similarity or not _plan(context, episode).rejection_sampling:
             return [
                 QuestionValidated(
                     seat=seat,
@@ -202,7 +216,7 @@ async def _judge(context: NodeContext, episode: EpisodeState, pending: PendingAt
     made = event.fact
     assert isinstance(made, AttemptsMade)
     texts = completion_texts(context.log, made.generation)
-    if pending.purpose == "pass_rate" and context.recipe.plan.labels != "question":
+    if pending.purpose == "pass_rate" and _plan(context, episode).labels != "question":
         return await _judge_by_label(context, episode, pending, question, texts)
     judged = await context.verifier.judge(question, pending.task, pending.pair, texts)
     verdicts = judged.verdicts
@@ -213,6 +227,8 @@ async def _judge(context: NodeContext, episode: EpisodeState, pending: PendingAt
     match pending.purpose:
         case "pass_rate":
             facts += _measure(context, episode, pending, question, judged)
+        case "practice" if _plan(context, episode).survey is not None:
+            pass
         case "solve" | "practice":
             phase: Phase = pending.purpose
             facts.append(_student_reward(context, pending, phase, verdicts))
@@ -225,7 +241,7 @@ async def _judge_by_label(
     context: NodeContext, episode: EpisodeState, pending: PendingAttempts, question: Question, texts: Sequence[str]
 ) -> list[Fact]:
     """Judge answers to a proposed question by what most of them give, or by the truth, whatever its program gives."""
-    labels = context.recipe.plan.labels
+    labels = _plan(context, episode).labels
     assert labels != "question"
     judged, vote, truth = labelled = await context.verifier.judge_by_label(question, texts, labels, context.ties)
     observe("used", pending.version, judged.usage)
@@ -264,7 +280,7 @@ def _measure(
 ) -> list[Fact]:
     """Pass rate, the teacher's reward, acceptance or rejection, and the student's reward if it learns from these attempts."""
     verdicts = judged.verdicts
-    plan, seat, successes = context.recipe.plan, episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
+    plan, seat, successes = _plan(context, episode), episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
     band = context.recipe.band(seat, successes, len(verdicts))
     # Checked again: another episode may have had the same question accepted since this one was validated.
     novel = context.novelty.similarity(question) <= context.similarity or not plan.rejection_sampling

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 
 from pydantic import Field
 
+from events.facts.certainty_facts import TextGiven
 from events.facts.log import Event
 from events.facts.types import (
     AttemptsMade,
@@ -88,7 +89,7 @@ class EpisodeState(Value):
     unsolved: tuple[AcceptedQuestion, ...] = ()
     """Accepted questions that the student has not answered in the task drawn for training; not all of them have to be."""
     attempted: bool = False
-    """Whether the student has answered the episode's own question: the goalpost, or the real question."""
+    """Whether the student has answered the episode's own question, the goalpost or the real question, or was given a text."""
     ended: bool = False
     """Whether the episode finished or failed."""
 
@@ -117,6 +118,8 @@ def _changes(state: EpisodeState, event: Event) -> dict[str, Any]:
             return _attempted(state, event.version, event.fact)
         case AttemptsVerified(of=of):
             return {"pending": tuple(made for made in state.pending if made.version != of)}
+        case TextGiven():
+            return {"attempted": True}
         case GapMeasured(gap=gap):
             return {"gap": gap}
         case QuestionProposed(seat=seat, attempt=attempt):

@@ -15,9 +15,13 @@ from graph.recipes.no_io_axis import no_io_axis
 from graph.recipes.no_rejection_sampling import no_rejection_sampling
 from graph.recipes.one_step_hard import one_step_hard
 from graph.recipes.one_step_medium import one_step_medium
+from graph.recipes.r_tuning import r_tuning
+from graph.recipes.r_tuning_r import r_tuning_r
+from graph.recipes.r_tuning_u import r_tuning_u
 from graph.recipes.recipe import Recipe
 from graph.recipes.rewards import RewardSettings
 from graph.recipes.rlvr import rlvr
+from graph.recipes.sft_vanilla import sft_vanilla
 from graph.recipes.sqlm import sqlm
 from graph.recipes.sqlm_format import sqlm_format
 from graph.recipes.sqlm_frozen import sqlm_frozen
@@ -42,6 +46,10 @@ RECIPES: dict[str, Callable[[RewardSettings], Recipe]] = {
         sqlm_format,
         sqlm_frozen,
         sqlm_truth,
+        r_tuning,
+        r_tuning_r,
+        r_tuning_u,
+        sft_vanilla,
     )
 }
 """By name, which is that of the function; its docstring says in a sentence what is played."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from events.facts.types import Reason
 from events.facts.values import Axis, LabelSource, Seat, Task, Verdict
@@ -18,9 +18,44 @@ Band = Literal["too_hard", "in_band", "too_easy"]
 """Where a pass rate lies relative to the band in which a seat's proposals are accepted."""
 
 
+CERTAINTY_TOKENS: Final = 64
+"""Room for the question whether an answer is certain, and for what is said to it."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """How the student answers training questions before it learns anything; nothing is learned from these answers."""
+
+    attempts: int = 1
+    """Answers to each question."""
+    temperature: float = 0.0
+    """0: greedy."""
+
+
+@dataclass(frozen=True)
+class GivenTexts:
+    """What the student is given to learn for each training question: its program as an answer, and how certain that is."""
+
+    certain: Literal["unsaid", "passed", "agreeing"] = "unsaid"
+    """Which answers are certain. `passed`: those of questions whose surveyed answer passed. `agreeing`: those of the half of
+    the questions whose surveyed answers have the lower entropy. `unsaid`: the question does not arise."""
+    refusals: tuple[str, ...] = ()
+    """Texts of which one stands in the place of an uncertain answer. Empty: the answer stands there, and behind every answer
+    whether it is certain."""
+
+    @property
+    def says_certainty(self) -> bool:
+        """Whether the text says how certain its answer is."""
+        return self.certain != "unsaid" and not self.refusals
+
+
 @dataclass(frozen=True)
 class EpisodePlan:
-    """Which episodes an iteration has, and what is trained on. The defaults are GASP's."""
+    """Which episodes an iteration has, and what is trained on. The defaults are GASP's.
+
+    A plan that changes with the iteration is a chain of stages, each a plan of its own; what comes before `iterations` and
+    `then` holds for the one stage.
+    """
 
     guided: tuple[Seat, ...] = ("easy", "hard")
     """Seats that propose, one after the other, in an episode with a goalpost: the easy seat varies the goalpost, the hard seat
@@ -38,6 +73,10 @@ class EpisodePlan:
     """Most training questions that references are drawn from."""
     real_data: bool = False
     """Whether real questions are trained on (real-data RL)."""
+    survey: Survey | None = None
+    """How real questions are answered without being trained on; None: they are not."""
+    texts: GivenTexts | None = None
+    """What the student is given to learn for real questions; None: nothing."""
     axes: tuple[Axis, ...] = ("io", "function")
     """Axes that each episode's axis is drawn from."""
     rejection_sampling: bool = True
@@ -47,6 +86,26 @@ class EpisodePlan:
     """Seats whose accepted questions the student learns from."""
     learns: bool = True
     """Whether weights are updated."""
+    iterations: int = 0
+    """Iterations of this stage, where another one follows."""
+    then: EpisodePlan | None = None
+    """The next stage; None: this one lasts to the end."""
+
+    @property
+    def stages(self) -> tuple[EpisodePlan, ...]:
+        """The stages from here on, itself the first."""
+        return (self, *(self.then.stages if self.then else ()))
+
+    @property
+    def uses_real_questions(self) -> bool:
+        """Whether this stage plays real questions."""
+        return self.real_data or self.survey is not None or self.texts is not None
+
+    def at(self, iteration: int) -> EpisodePlan:
+        """The stage of an iteration, which counts from 1."""
+        if self.then is None or iteration <= self.iterations:
+            return self
+        return self.then.at(iteration - self.iterations)
 
     def seats(self, purpose: Literal["guided", "unguided", "practice"]) -> tuple[Seat, ...]:
         """Seats that propose, one after the other, in an episode of this purpose."""

@@ -5,7 +5,7 @@ Guarantees: the resolved tree is the first event of a run's log, and nothing els
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -13,17 +13,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from events.facts.values import Role, Sampling, Task
 from events.pure.advantages import EstimatorName
 from graph.recipes import RECIPES
-from graph.recipes.recipe import Recipe
+from graph.recipes.recipe import CERTAINTY_TOKENS, Recipe
 from graph.recipes.rewards import RewardSettings, SettingsGroup
-from graph.settings.number_types import check_number_types
+from graph.settings.number_types import MOST, Natural, PositiveFloat, PositiveInt, check_number_types
 from graph.settings.recipe_settings import with_recipe_settings
 from graph.settings.upcast import upcast
-
-MOST: Final = 10**9
-"""Largest number where nothing smaller is sensible, so that a typing error is refused."""
-Natural = Annotated[int, Field(ge=0, le=MOST)]
-PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
-PositiveFloat = Annotated[float, Field(gt=0, le=MOST)]
 
 
 class TrainingSampling(SettingsGroup):
@@ -262,6 +256,8 @@ class EvaluateSettings(SettingsGroup):
     """Iterations between evaluations; 0: at the start and the end only."""
     every_samples: Annotated[int, Field(ge=0, le=10**15)] = 0
     """Completions of the student, as `play.samples` counts them, between evaluations; 0: they do not matter."""
+    certainty: bool = False
+    """Whether the student is also asked if it is sure of its answers, see docs/certainty.md."""
     sampling: Sampling = Sampling(temperature=0.6, max_tokens=96)
     """How attempts are sampled [paper: temperature 0.6]."""
 
@@ -369,9 +365,16 @@ class Config(BaseSettings):
         return max(self.play.student.max_tokens, self.play.teacher.max_tokens, self.evaluate.sampling.max_tokens)
 
     @property
+    def asks_certainty(self) -> bool:
+        """Whether the student is asked, or learns to say, if it is sure of its answers."""
+        texts = (stage.texts for stage in self.algorithm().plan.stages)
+        return self.evaluate.certainty or any(given is not None and given.says_certainty for given in texts)
+
+    @property
     def window(self) -> int:
-        """Most tokens of prompt and completion."""
-        return self.max_prompt_tokens + self.max_tokens
+        """Most tokens of prompt and completion, and of what is said behind an answer."""
+        answer = max(self.play.student.max_tokens, self.evaluate.sampling.max_tokens)
+        return self.max_prompt_tokens + max(self.max_tokens, answer + CERTAINTY_TOKENS if self.asks_certainty else 0)
 
     @property
     def exact(self) -> bool:

@@ -10,9 +10,9 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from graph.settings.config import MOST, Config
+from graph.settings.config import Config
 from graph.settings.configure import all_settings
-from graph.settings.number_types import nested_types
+from graph.settings.number_types import MOST, nested_types
 
 FIRST: Final = frozenset(
     (

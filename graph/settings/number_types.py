@@ -1,11 +1,17 @@
-"""Refuses true and false where a setting is a number; Python takes them for 1 and 0."""
+"""The types of settings that are numbers. True and false are refused; Python takes them for 1 and 0."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Annotated, Any, Final, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+
+MOST: Final = 10**9
+"""Largest number where nothing smaller is sensible, so that a typing error is refused."""
+Natural = Annotated[int, Field(ge=0, le=MOST)]
+PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
+PositiveFloat = Annotated[float, Field(gt=0, le=MOST)]
 
 
 def check_number_types(model: type[BaseModel], tree: object, prefix: str = "") -> None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from events.facts.values import Value
 from graph.recipes import RECIPES
-from graph.recipes.rewards import RewardSettings, SettingsGroup
+from graph.recipes.rewards import RewardSettings
 
 
 def with_recipe_settings(tree: dict[str, Any]) -> dict[str, Any]:
     """Settings as a tree, and beneath them those that its recipe names."""
     made = RECIPES.get(str(tree.get("recipe")))
     for key, setting in made(RewardSettings()).settings.items() if made else ():
-        group, name = key.split(".")
-        others = tree.get(group, {})
-        others = others.model_dump(exclude_unset=True) if isinstance(others, SettingsGroup) else others
-        # What is no group is refused by name later.
-        tree = {**tree, group: {name: setting, **others}} if isinstance(others, dict) else tree
+        tree = _with_setting(tree, key.split("."), setting)
     return tree
+
+
+def _with_setting(tree: dict[str, Any], path: Sequence[str], setting: Any) -> dict[str, Any]:
+    name, *rest = path
+    if not rest:
+        return {name: setting, **tree}
+    group = tree.get(name, {})
+    group = group.model_dump(exclude_unset=True) if isinstance(group, Value) else group
+    # What is no group is refused by name later.
+    return {**tree, name: _with_setting(group, rest, setting)} if isinstance(group, dict) else tree

@@ -16,6 +16,7 @@ from typing import Any, Final
 from events.facts.errors import BadInput
 from graph.settings.config import Config
 from graph.settings.gguf_folder import is_gguf
+from roles.certainty_words import WORDS
 from roles.prompt import Prompts
 
 MIN_VOTERS: Final = 3
@@ -43,6 +44,8 @@ def refusals(config: Config, folder: Path | None, *, plays: bool = True) -> Iter
     learn = config.learn
     if plays:
         yield from _of_the_labels(config)
+        yield from _of_the_stages(config)
+    yield from _of_certainty(config, folder)
     if learn.optimizer == "adamw_8bit" and learn.shard != "none" and not learn.lora.rank:
         yield f"learn.optimizer=adamw_8bit cannot be sharded, as learn.shard={learn.shard} asks; take adamw, or do not shard."
     evaluated = {"goalposts"} | {name for name in ("test", "validation") if getattr(config, name) != "none"}
@@ -75,6 +78,41 @@ def _of_the_labels(config: Config) -> Iterator[str]:
         yield f"play.topics is empty, and {recipe} writes about topics; name one or more."
     if plan.topics and "topic" not in Prompts.named(config.prompts).templates:
         yield f"The prompt set {config.prompts!r} has no topic.md, which {recipe} asks with; add one, see docs/prompts.md."
+
+
+def _of_the_stages(config: Config) -> Iterator[str]:
+    *first, last = config.algorithm().plan.stages
+    prompts = Prompts.named(config.prompts)
+    if any(stage.texts for stage in (*first, last)) and prompts.rules.stop:
+        yield (
+            f"The prompt set {config.prompts!r} has thoughts before an answer and {prompts.rules.stop[0]!r} behind it, which"
+            f" recipe {config.recipe} does not write; take short, instruct, or one with answer forms."
+        )
+    before = sum(stage.iterations for stage in first)
+    if first and config.play.iterations <= before:
+        yield (
+            f"play.iterations={config.play.iterations} ends before the last stage of recipe {config.recipe} begins; set it to"
+            f" {before + 1} or more."
+        )
+
+
+def _of_certainty(config: Config, folder: Path | None) -> Iterator[str]:
+    """Whether the student can be asked if it is sure."""
+    if not config.asks_certainty:
+        return
+    if "certainty" not in Prompts.named(config.prompts).templates:
+        yield f"The prompt set {config.prompts!r} has no certainty.md, which asks for certainty; add one, see docs/prompts.md."
+    if folder is None or not (folder / "tokenizer.json").is_file():
+        return
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    sure, unsure = (tokenizer.encode(WORDS[certain], add_special_tokens=False).ids for certain in (True, False))
+    if sure == unsure or not sure:
+        yield (
+            f"The tokenizer in {folder} has the same tokens for {WORDS[True]!r} and {WORDS[False]!r}, so that nobody could tell"
+            " them apart; take another model, or a recipe and evaluation without certainty."
+        )
 
 
 def _of_the_machine(config: Config) -> Iterator[str]:

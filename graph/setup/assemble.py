@@ -74,6 +74,8 @@ class RunInputs:
     embedding: Embedding
     examples: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
     """Training questions on each topic that the teacher writes about."""
+    asks_certainty: bool = False
+    """Whether the student is asked if it is sure."""
 
     @cached_property
     def model(self) -> Path:
@@ -100,8 +102,10 @@ class RunInputs:
         digests["prompts"] = self.prompts.digest
         if self.examples:
             on_topics = {topic: [question.id for question in questions] for topic, questions in self.examples.items()}
-            text = json.dumps([self.prompts.optional_hashes, on_topics])
+            text = json.dumps([self.prompts.hashes("unpaired", "topic"), on_topics])
             digests["topics"] = hashlib.sha256(text.encode()).hexdigest()
+        if self.asks_certainty:
+            (digests["certainty"],) = self.prompts.hashes("certainty").values()
         return digests if self.embedding.digest is None else {**digests, "embedding": self.embedding.digest}
 
 
@@ -132,6 +136,7 @@ def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
         prompts=Prompts.named(config.prompts),
         embedding=embedding(config.verify.embedding),
         examples=_examples(config, practice) if config.algorithm().plan.topics else {},
+        asks_certainty=config.asks_certainty,
     )
 
 
@@ -149,6 +154,8 @@ def passable_questions(config: Config, questions: QuestionSet, use: str, weights
 def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:
     """The training questions that the plan uses: all, a sample of those with a program, or none."""
     plan = config.algorithm().plan
+    if any(stage.texts for stage in plan.stages):
+        return _with_programs(config, questions)
     if not plan.references:
         return tuple(questions.questions) if plan.real_data else ()
     seeds = [question for question in questions.questions if question.program is not None and question.mode == "function"]
@@ -158,6 +165,19 @@ def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:
             " has a function as its program; set practice to questions that have."
         )
     return tuple(rng(config.seed, "seeds").sample(seeds, min(plan.seeds, len(seeds))))
+
+
+def _with_programs(config: Config, questions: QuestionSet) -> tuple[Question, ...]:
+    """The training questions that have a program, which the student is given to learn."""
+    having = tuple(question for question in questions.questions if question.program is not None)
+    if not having:
+        raise BadInput(
+            f"The recipe {config.recipe} teaches the programs of training questions, and none of {config.practice!r} has one;"
+            " set practice to questions that have."
+        )
+    if lacking := len(questions.questions) - len(having):
+        print_note(f"practice: {lacking} of {len(questions.questions)} questions have no program to learn; they are left out.")
+    return having
 
 
 def _examples(config: Config, questions: QuestionSet) -> dict[str, tuple[Question, ...]]:
@@ -286,7 +306,7 @@ def assemble_play(
         ),
         trainer=trainer,
         goalposts=inputs.goalposts.questions,
-        practice=inputs.practice if context.recipe.plan.real_data else (),
+        practice=inputs.practice if any(stage.uses_real_questions for stage in context.recipe.plan.stages) else (),
         seeds=inputs.practice if context.recipe.plan.references else (),
         examples=inputs.examples,
         test=inputs.test,

@@ -119,6 +119,8 @@ def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Re
             return prompts.unpaired(question)
         case "topic" if name in prompts.templates:
             return prompts.topic("a list", question)
+        case "certainty" if name in prompts.templates:
+            return Rendered(prompts.templates[name].text, prompts.templates[name].hash)
     raise BadInput(f"There is no prompt {name!r}; choose one of {', '.join(_SHOWN)}.")
 
 

@@ -167,6 +167,19 @@ class TransformersModel:
             logprobs = torch.log_softmax(self._model(input_ids=ids).logits[0, :-1].float(), dim=-1)
         return tuple(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist())
 
+    @property
+    def encoding(self) -> ChatEncoding:
+        """Its token ids."""
+        return self._encoding
+
+    async def continuation_logprobs(self, before: Sequence[int], continuations: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        """Natural-log probability at temperature 1 of each whole continuation of `before` [T]; see `Model`."""
+        return await asyncio.to_thread(self._continuation_logprobs, before, continuations)
+
+    def _continuation_logprobs(self, before: Sequence[int], continuations: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        begin = len(before) - 1
+        return tuple(sum(self._logprobs_of([*before, *ids])[begin:]) for ids in continuations)
+
     async def sleep(self) -> None:
         """Do nothing: weights in this process are needed again soon."""
 

@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationError
 
@@ -197,9 +197,37 @@ class VllmModel:
         # A check that holds for the outlier holds for all servers.
         return logprobs.get(outlier, ())
 
+    @property
+    def encoding(self) -> ChatEncoding:
+        """Its token ids."""
+        return self._encoding
+
+    async def continuation_logprobs(self, before: Sequence[int], continuations: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        """Natural-log probability at temperature 1 of each whole continuation of `before` [T]; see `Model`.
+
+        One server scores each token; what the tokens follow stays in its cache.
+        """
+
+        async def score(ids: Sequence[int]) -> float:
+            texts = [*before, *ids]
+            places = range(len(before), len(texts))
+            return sum(await gather_or_cancel(self._next_logprob(texts[:end], texts[end]) for end in places))
+
+        return tuple([await score(ids) for ids in continuations])
+
+    async def _next_logprob(self, before: Sequence[int], token: int) -> float:
+        return self._logprob(*await self._replicas.ask("/v1/completions", self._scoring(before, token)), token)
+
     async def _score(self, before: Sequence[int], token: int, salt: str) -> dict[str, float]:
-        """The logprob of the next token, by server. By sampling: vLLM's prompt logprobs fail on CPUs with adapters."""
-        body = {
+        """The logprob of the next token, by server."""
+        # A unique salt: no prefix that is cached from other weights is used.
+        body = {**self._scoring(before, token), "cache_salt": salt}
+        answers = await self._replicas.ask_all("/v1/completions", body)
+        return {url: self._logprob(url, content, token) for url, content in answers}
+
+    def _scoring(self, before: Sequence[int], token: int) -> dict[str, Any]:
+        """A request for the logprob of the next token. By sampling: vLLM's prompt logprobs fail on CPUs with adapters."""
+        return {
             **_NEUTRAL_SAMPLING,
             "model": self._name,
             "prompt": list(before),
@@ -208,17 +236,14 @@ class VllmModel:
             "logprobs": 0,
             "logprob_token_ids": [token],
             "return_tokens_as_token_ids": True,
-            # A unique salt: no prefix that is cached from other weights is used.
-            "cache_salt": salt,
         }
-        scores = {}
-        for url, content in await self._replicas.ask_all("/v1/completions", body):
-            response = _parse_response(_ScoreResponse, url, content, self._name)
-            try:
-                scores[url] = response.choices[0].logprobs.top_logprobs[0][f"token_id:{token}"]
-            except LookupError as error:
-                raise _invalid_response(url, "it does not score tokens by id") from error
-        return scores
+
+    def _logprob(self, url: str, content: bytes, token: int) -> float:
+        response = _parse_response(_ScoreResponse, url, content, self._name)
+        try:
+            return response.choices[0].logprobs.top_logprobs[0][f"token_id:{token}"]
+        except LookupError as error:
+            raise _invalid_response(url, "it does not score tokens by id") from error
 
     async def sleep(self) -> None:
         """Release the servers' GPU memory until the next request, where that is configured."""

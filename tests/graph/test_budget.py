@@ -12,6 +12,7 @@ from events.reports.documents import replace_generated
 from graph.estimate.budget import Budget, comparison_table
 from graph.estimate.memory import GPUS, Memory, gpu_of
 from graph.estimate.model_dims import KNOWN_MODELS, ModelDims, dims_of, read_dims
+from graph.estimate.plan import plan
 from graph.estimate.token_estimate import count_evaluations, count_iterations, tokens_of_evaluation, tokens_of_iteration
 from graph.settings.config import Config
 from graph.settings.configure import configure, with_overrides
@@ -46,6 +47,19 @@ def test_the_command_prints_it_and_needs_no_torch() -> None:
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert output == plain
     assert "| **memory of a training process** |" in output
+
+
+def test_stages_are_estimated_one_by_one_and_an_iteration_is_their_mean() -> None:
+    answers, texts = 400 * 10, 400
+    found = tokens_of_iteration(Config(recipe="r_tuning_u"))
+    assert (found.answers, found.learned, found.proposals) == (answers / 2, texts / 2, 0)
+    assert found.trained_tokens == texts * (128 + 48) / 2
+    longer = tokens_of_iteration(Config(recipe="r_tuning_u", play={"iterations": 4, "practice": 100}))
+    assert (longer.answers, longer.learned) == (100 * 10 / 4, 100 * 3 / 4)
+    line = next(line for line in plan(Config(recipe="r_tuning_u")) if line.startswith("iterations"))
+    assert line.endswith(
+        "2, 1 of them with 400 real questions, 10 answers each at temperature 0.7, then each with 400 texts to learn"
+    )
 
 
 @pytest.mark.parametrize(

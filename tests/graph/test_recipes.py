@@ -11,12 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.facts.errors import GaspError
 from events.facts.values import Verdict
 from events.pure.advantages import ADVANTAGE_ESTIMATORS, RewardGroup, grpo, trr_plus_plus
+from graph.play.given_texts import SurveyedAnswers, certain_questions
 from graph.recipes import RECIPES
 from graph.recipes.azr import Azr
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import EpisodePlan
+from graph.recipes.r_tuning import Supervised
+from graph.recipes.r_tuning_r import REFUSALS
+from graph.recipes.recipe import EpisodePlan, GivenTexts, Survey
 from graph.recipes.rewards import RewardSettings
 from graph.recipes.sqlm import Sqlm
 from graph.settings.config import Config
@@ -65,6 +69,18 @@ def test_the_student_is_rewarded_for_passing_only():
 
 VOTED = EpisodePlan(guided=(), topics=True, labels="vote", axes=("function",), rejection_sampling=False)
 VOTING = {"play.public_pairs": 0, "play.tasks": ("induction",), "learn.teaches_every": 5, "learn.kl": 0.001}
+LEARNING = EpisodePlan(guided=(), axes=("function",))
+LEARNED = {
+    "play.iterations": 2, "play.practice": 100_000, "learn.groups_per_step": 4, "evaluate.certainty": True,
+    "evaluate.attempts": 1, "evaluate.sampling.temperature": 0.0, "evaluate.sampling.max_tokens": 96,
+}  # fmt: skip
+
+
+def staged(survey, texts):
+    """One iteration of answers, then given texts."""
+    return Supervised(replace(LEARNING, survey=survey, iterations=1, then=replace(LEARNING, texts=texts)), LEARNED)
+
+
 UNTAUGHT = VOTING | {"learn.teaches_every": 0}
 SETTINGS = {
     "gasp": Gasp(),
@@ -83,6 +99,10 @@ SETTINGS = {
     "sqlm_format": Sqlm(plan=VOTED, settings=UNTAUGHT, form_alone=True),
     "sqlm_frozen": Sqlm(plan=VOTED, settings=UNTAUGHT),
     "sqlm_truth": Sqlm(plan=replace(VOTED, labels="truth")),
+    "r_tuning": staged(Survey(), GivenTexts(certain="passed")),
+    "r_tuning_r": staged(Survey(), GivenTexts(certain="passed", refusals=REFUSALS)),
+    "r_tuning_u": staged(Survey(10, 0.7), GivenTexts(certain="agreeing")),
+    "sft_vanilla": Supervised(replace(LEARNING, texts=GivenTexts()), LEARNED | {"play.iterations": 1}),
 }
 """What each name means with nothing else set."""
 
@@ -121,6 +141,31 @@ def test_settings_that_a_recipe_names_hold_where_nothing_else_is_set():
     assert (config.learn.teaches_every, config.learn.kl) == (5, 0.5)
     assert Config.recorded(config.model_dump(mode="json")) == config
     assert Config().learn.teaches_every == 1
+
+
+def test_a_plan_changes_with_the_iteration_and_so_do_settings_inside_groups():
+    plan = Config(recipe="r_tuning").algorithm().plan
+    assert [plan.at(n) == stage for n, stage in ((1, plan), (2, plan.then), (9, plan.then))] == [True] * 3
+    assert plan.stages == (plan, plan.then)
+    assert EpisodePlan().at(7) == EpisodePlan()
+    found = configure(None, ["recipe=r_tuning", "evaluate.sampling.max_tokens=512"])
+    assert (found.evaluate.sampling.temperature, found.evaluate.sampling.max_tokens) == (0.0, 512)
+    # What is said behind an answer needs room; there is no room needed where nothing is.
+    assert found.window == found.max_prompt_tokens + 512 + 64
+    assert Config(recipe="sft_vanilla", evaluate={"certainty": False}).window == Config().window
+
+
+def surveyed(**answers):
+    return {question: SurveyedAnswers(*answer) for question, answer in answers.items()}
+
+
+def test_questions_are_certain_by_the_first_answer_or_by_how_much_answers_agree():
+    answers = surveyed(a=(True, 1.0), b=(False, 0.0), c=(True, 0.5), d=(False, 0.5), e=(False, 2.0))
+    assert certain_questions(GivenTexts("passed"), answers) == {"a": True, "b": False, "c": True, "d": False, "e": False}
+    assert certain_questions(GivenTexts("agreeing"), answers) == {"b": True, "c": True, "d": False, "a": False, "e": False}
+    for passed, words in ((True, "All of the 2 .* harder"), (False, "None of the 2 .* easier")):
+        with pytest.raises(GaspError, match=words):
+            certain_questions(GivenTexts("passed"), surveyed(a=(passed, 0.0), b=(passed, 0.0)))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -15,6 +15,7 @@ from graph.settings.config import Config
 from graph.settings.configure import configure
 from graph.settings.refusals import max_context, refuse_unworkable
 from roles.pocket import WEIGHTS
+from roles.prompt import SHIPPED_PROMPTS
 from tests.graph.test_run import graph_run, one_sentence
 from tests.support.tiny_model import VOCABULARY, tiny_gpt2, tiny_weights
 
@@ -24,7 +25,11 @@ __all__ = ["graph_run"]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict[str, Path]:
     store = tmp_path_factory.mktemp("weights")
-    return {"qwen3": store / tiny_weights(store), "gpt2": store / tiny_gpt2(store), "pocket": WEIGHTS}
+    shutil.copytree(SHIPPED_PROMPTS / "base", store / "bare")
+    (store / "bare" / "certainty.md").unlink()
+    mute = changed(WEIGHTS, store / "mute", "tokenizer.json", model={"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"})
+    shipped = {"pocket": WEIGHTS, "mute": mute, "bare": store / "bare"}
+    return {"qwen3": store / tiny_weights(store), "gpt2": store / tiny_gpt2(store), **shipped}
 
 
 def changed(folder: Path, to: Path, file: str = "config.json", **change) -> Path:
@@ -66,13 +71,28 @@ WRONG = [
     ),
     ("pocket", [*VOTED, "recipe=sqlm_truth", "goalposts=x.jsonl"], "recipe sqlm_truth needs a world that knows the truth"),
     ("pocket", [*VOTED, "play.topics=[]"], "topics is empty, and recipe sqlm writes about topics"),
+    ("pocket", ["recipe=sft_vanilla"], "'base' has thoughts before an answer and .*</answer>' behind it"),
+    (
+        "pocket",
+        ["recipe=r_tuning", "prompts=pocket", "play.iterations=1"],
+        "iterations=1 ends before the last stage of recipe r_tuning",
+    ),
+    ("pocket", ["evaluate.certainty=true", "prompts={bare}"], "has no certainty.md"),
+    ("mute", ["evaluate.certainty=true"], "has the same tokens for ' I am sure.' and ' I am unsure.'"),
+    (
+        "pocket",
+        ["recipe=r_tuning", "prompts=pocket", "play.student.max_tokens=200"],
+        "exceed the model's context of 512 tokens",
+    ),
     ("qwen3", ["learn.optimizer=adamw_8bit", "learn.processes=2", "learn.shard=zero2"], "cannot be sharded"),
 ]
 
 
 @pytest.mark.parametrize(("model", "settings", "words"), WRONG)
 def test_what_cannot_work_with_the_model_is_a_sentence(made, model, settings, words) -> None:
-    config = configure(None, ["prompts=base", "learn.processes=1", *settings])
+    config = configure(
+        None, ["prompts=base", "learn.processes=1", *(text.replace("{bare}", str(made["bare"])) for text in settings)]
+    )
     with pytest.raises(BadInput, match=words) as refused:
         refuse_unworkable(config, made[model])
     assert "\n" not in str(refused.value)

@@ -60,9 +60,13 @@ class IdleTrainer:
         return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=await self.model.logprobs_of((1, 2, 3)))
 
 
-@pytest.fixture(scope="module", params=["gasp_real", "azr", "sqlm"])
+STAGED = ("play.iterations=2", "play.practice=8", "evaluate.first=false")
+"""A stage of answers, and one of given texts, which depend on them."""
+
+
+@pytest.fixture(scope="module", params=["gasp_real", "azr", "sqlm", "r_tuning"])
 def played(request, runner, tmp_path_factory):
-    config = configure(None, [*SETTINGS, f"recipe={request.param}"])
+    config = configure(None, [*SETTINGS, f"recipe={request.param}", *(STAGED if request.param == "r_tuning" else ())])
     inputs, folder = read_inputs(config), tmp_path_factory.mktemp("run")
     model = TransformersModel(inputs.model, inputs.digest, max_prompt_tokens=config.max_prompt_tokens)
 

@@ -8,8 +8,10 @@ from contextlib import closing
 
 import pytest
 
+from events.facts.certainty_facts import CalibrationFinished, TextGiven
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, find_run_started
+from events.facts.streams import is_episode
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -23,7 +25,10 @@ from events.facts.types import (
     RewardGiven,
     RunFinished,
 )
+from events.facts.values import SourceLog
 from events.process.activity import Activity
+from events.pure.answer_parsing import parse_program
+from events.stores.memory import MemoryLog
 from graph.play.scheduler import make_scheduler
 from graph.recipes import RECIPES
 from graph.settings.config import Config
@@ -31,7 +36,7 @@ from graph.setup.assemble import assemble_play, last_served_weights, read_inputs
 from graph.setup.folder import create_run
 from graph.setup.model_source import open_models
 from roles.questions.load import load_questions
-from trainer.job.update_schedule import UpdateSchedule
+from trainer.job.update_schedule import TrainingSource, UpdateSchedule
 from trainer.learn.loop import Trainer
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -87,7 +92,9 @@ def played_runs(runner, tmp_path_factory):
     return events
 
 
-PLAYED = [name for name in RECIPES if not name.startswith("sqlm_")]
+TEXTS = ("r_tuning", "r_tuning_r", "r_tuning_u", "sft_vanilla")
+"""Recipes that give texts to learn."""
+PLAYED = [name for name in RECIPES if not name.startswith("sqlm_") and name not in TEXTS]
 """Without controls that differ from a recipe here in rewards and labels only."""
 
 
@@ -158,6 +165,36 @@ def test_answers_vote_and_their_label_is_what_is_learned(played_runs):
     proposals = [fact for fact in rewarded.values() if fact.role == "teacher"]
     assert len(proposals) == len(votes)
     assert all(step.phase != "open" for fact in facts(events, PolicyUpdated) for step in fact.steps)
+
+
+def test_what_was_answered_before_decides_the_texts_and_a_replay_learns_them_to_the_same_weights(runner, tmp_path):
+    config = Config(recipe="r_tuning", **SMALL | {"play": {"practice": 9}})
+    with closing(create_run(tmp_path / "run", config, read_inputs(config))) as log:
+        asyncio.run(play(tmp_path / "run", config, log, runner))
+        events = list(log.read())
+        passed = [fact.verdicts[0].outcome == "passed" for event in events if (fact := verified_in_play(event))]
+        asked = [event.fact.question for event in events if isinstance(event.fact, AttemptsMade) and is_episode(event.stream)]
+        texts, programs = facts(events, TextGiven), {q.id: q.program for q in load_questions("pocket", "train").questions}
+        assert {text.question: text.certain for text in texts} == dict(zip(asked, passed, strict=True))
+        assert not facts(events, RewardGiven)
+        for text in texts:
+            said = log.get(text.text).decode()
+            assert parse_program(said) == programs[text.question]
+            assert said.endswith("\n# Are you sure? I am sure." if text.certain else "\n# Are you sure? I am unsure.")
+        first, last = facts(events, PolicyUpdated)
+        assert (first.digest, [step.phase for step in last.steps]) == (first.parent, ["text"] * 3)
+        assert [fact.iteration for fact in facts(events, CalibrationFinished)] == [0, 0, 2, 2]
+        start = find_run_started(log)
+        source = SourceLog(name="run", until=log.head().position, head=log.head().digest)
+        again = MemoryLog()
+        again.append("run", [start.model_copy(update={"sources": (source,)})])
+        replayed = UpdateSchedule(again, find_run_started(again), sources=[TrainingSource(log, source.until)], verify=True)
+        list(Trainer(again, tmp_path / "run", replayed).catch_up())
+        assert [fact.digest for fact in facts(again.read(), PolicyUpdated)] == [first.digest, last.digest]
+
+
+def verified_in_play(event: Event) -> AttemptsVerified | None:
+    return event.fact if isinstance(event.fact, AttemptsVerified) and is_episode(event.stream) else None
 
 
 def test_an_open_question_is_tried_and_learned_in_the_one_form_that_it_was_proposed_for(played_runs):

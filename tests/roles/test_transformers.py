@@ -105,9 +105,13 @@ async def test_any_causal_model_samples_from_what_a_plain_forward_pass_says(tmp_
         assert await model.logprobs_of(reply.prompt_ids) == pytest.approx(
             taken(forward(weights, reply.prompt_ids[:1], reply.prompt_ids[1:], 1.0), reply.prompt_ids[1:]), abs=1e-5
         )
-        for completion in reply.completions:
+        ids = [completion.token_ids for completion in reply.completions]
+        scores = await model.continuation_logprobs(reply.prompt_ids, [*ids, ids[0][:1]])
+        for completion, score in zip(reply.completions, scores, strict=False):
             wanted = taken(forward(weights, reply.prompt_ids, completion.token_ids, 1.0), completion.token_ids)
             assert completion.logprobs == pytest.approx(wanted, abs=2e-5)
+            assert score == pytest.approx(sum(wanted), abs=1e-4)
+        assert scores[-1] == pytest.approx(reply.completions[0].logprobs[0], abs=2e-5)
 
 
 def taken(wanted, ids: tuple[int, ...]) -> list[float]:

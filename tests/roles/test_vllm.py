@@ -183,6 +183,8 @@ async def test_given_texts_begin_the_parts_of_a_completion(model, store) -> None
 async def test_logprobs_of_a_fixed_text_are_those_of_the_weights(model, store) -> None:
     inside = TransformersModel(store[store.base], store.base)
     assert await model.logprobs_of(TOKENS) == pytest.approx(await inside.logprobs_of(TOKENS), abs=1e-4)
+    parts = TOKENS[:4], [TOKENS[4:], TOKENS[4:5]]
+    assert await model.continuation_logprobs(*parts) == pytest.approx(await inside.continuation_logprobs(*parts), abs=1e-3)
 
 
 async def test_other_weights_are_served_once_they_are_delivered(model, store) -> None:
@@ -337,6 +339,7 @@ async def test_the_server_whose_weights_are_others_is_named(store) -> None:
             await model.logprobs_of([5, 6])
     async with imitated(store, scored(-1.0), scored(-1.001), scored(-1.0)) as model:
         assert await model.logprobs_of([5, 6]) == (-1.001,)
+        assert await model.continuation_logprobs([5], [[6, 6], [6]]) == pytest.approx((-2, -1), abs=0.01)
 
 
 async def test_servers_answer_whoever_has_the_key_and_when_they_end_the_cause_is_told(fleet, model) -> None:

@@ -9,6 +9,18 @@ from events.facts.values import Digest
 from roles.model import Completion, GenerationReply, GenerationRequest
 
 
+class BytesEncoding:
+    """Bytes as token ids, with 0 as the end."""
+
+    end = 0
+
+    def encode(self, request: GenerationRequest) -> tuple[int, ...]:
+        return tuple(request.prompt.encode())
+
+    def encode_text(self, text: str) -> list[int]:
+        return list(text.encode())
+
+
 class ScriptedModel:
     """`say(prompt, seed, index)` is the text of the completion `index` of a request; `batches` counts requests a call."""
 
@@ -32,6 +44,13 @@ class ScriptedModel:
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         return (-0.5,) * (len(tokens) - 1)
+
+    @property
+    def encoding(self) -> BytesEncoding:
+        return BytesEncoding()
+
+    async def continuation_logprobs(self, before: Sequence[int], continuations: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        return tuple(-0.5 * len(ids) for ids in continuations)
 
     async def sleep(self) -> None: ...
 

@@ -63,7 +63,7 @@ def step_batches(
     A phase is one batch, or several of at most `learn.groups_per_step` groups, in the order in which they were sampled. The
     teacher's groups are left out of iterations that `learn.teaches_every` passes over.
     """
-    if not recipe.plan.learns:
+    if not recipe.plan.at(iteration).learns:
         return []
     taught = learn.teaches_every > 0 and iteration % learn.teaches_every == 0
     rewarded = [group for group in groups if group.phase != "text"]
