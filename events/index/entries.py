@@ -42,8 +42,8 @@ from events.text.safe_text import one_line
 
 TITLE_LENGTH = 120
 """Characters of a statement that a list shows."""
-GAPS_SHOWN = 60
-"""Most gaps of a goalpost that a list shows."""
+HISTORY_SHOWN = 60
+"""Most measures of a goalpost that a list shows."""
 
 ORIGINS: dict[Seat, Origin] = {"easy": "lemma", "hard": "lift", "open": "open"}
 _LAST = "(SELECT max(version) FROM appearances WHERE stream = ?)"
@@ -242,20 +242,26 @@ def _evaluation_finished(db: sqlite3.Connection, event: Event, fact: EvaluationF
 def _write_gap(db: sqlite3.Connection, goalpost: QuestionId, measure: tuple[Any, ...]) -> None:
     """Write a measured gap, and update the goalpost's figures."""
     db.execute("INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (goalpost, *measure))
-    row = db.execute("SELECT measures, stride, gaps FROM goalposts WHERE question = ?", (goalpost,)).fetchone()
+    row = db.execute("SELECT measures, stride, history FROM goalposts WHERE question = ?", (goalpost,)).fetchone()
     if row is None:
         return
-    measures, stride, gaps = row[0], row[1], json.loads(row[2])
-    _, _, iteration, _, successes, attempts, _ = measure
+    measures, stride, history = row[0], row[1], json.loads(row[2])
+    _, _, iteration, _, successes, attempts, best_share = measure
     gap = 1 - successes / attempts
-    # Every `stride`-th gap is kept, and the last one is added when the list is read.
-    if measures % stride == 0:
-        gaps.append(gap)
-    # Thinned out by half whenever the list is full, so that it stays short however long a run is.
-    if len(gaps) == GAPS_SHOWN:
-        gaps, stride = gaps[::2], 2 * stride
+    # Evaluations do not say how many tests an attempt passed, unless it passed all.
+    best_share = 1.0 if best_share is None and successes else best_share
+    # The last one is always there, and before it every `stride`-th, so that the list stays short however long a run is.
+    if history and (measures - 1) % stride:
+        history.pop()
+    history.append((iteration, gap, best_share))
+    if len(history) > HISTORY_SHOWN:
+        history, stride = history[::2], 2 * stride
     db.execute(
-        """UPDATE goalposts SET measures = ?, stride = ?, gaps = ?, first_gap = coalesce(first_gap, ?), last_gap = ?,
-        best_gap = min(coalesce(best_gap, ?), ?), solved_after = coalesce(solved_after, ?) WHERE question = ?""",
-        (measures + 1, stride, json.dumps(gaps), gap, gap, gap, gap, iteration if successes else None, goalpost),
+        """UPDATE goalposts SET measures = ?, stride = ?, history = ?, first_gap = coalesce(first_gap, ?), last_gap = ?,
+        best_gap = min(coalesce(best_gap, ?), ?), best_share = max(coalesce(best_share, 0), ?),
+        solved_after = coalesce(solved_after, ?) WHERE question = ?""",
+        (
+            *(measures + 1, stride, json.dumps(history), gap, gap, gap, gap),
+            *(best_share or 0.0, iteration if successes else None, goalpost),
+        ),
     )

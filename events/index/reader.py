@@ -19,11 +19,20 @@ from events.facts.errors import BadInput, LogError
 from events.facts.log import ReadableLog
 from events.facts.values import QuestionId
 from events.index.query import AFTER_ALL_TEXTS, KINDS, Kind, parse_query, select_rows
-from events.index.rows import AppearanceEntry, AttemptsEntry, EpisodeEntry, GapEntry, GoalpostEntry, SearchHit, SignEntry
+from events.index.rows import (
+    AppearanceEntry,
+    AttemptsEntry,
+    EpisodeEntry,
+    GapEntry,
+    GoalpostEntry,
+    GoalpostMeasure,
+    SearchHit,
+    SignEntry,
+)
 from events.index.schema import connect
 from events.index.texts import TextCache, excerpt, searchable_text, storable_text
 
-ORDERS = tuple("question title source episodes lemmas lifts first_gap last_gap best_gap solved_after".split())
+ORDERS = tuple("question title source episodes lemmas lifts first_gap last_gap best_gap best_share solved_after".split())
 """Columns that goalposts can be ordered by."""
 MAX_FOUND = 20
 """Most questions that `find` returns."""
@@ -85,7 +94,7 @@ class Index:
 
         Args:
             where: words, each of which must be in the title, begin the id, or be the source.
-            order: one of `ORDERS`; goalposts without a value come last.
+            order: one of `ORDERS`; goalposts without a value come last, and of equal ones those first whose tests passed best.
             descending: whether the largest comes first.
             limit: most goalposts.
             offset: goalposts to skip.
@@ -100,7 +109,7 @@ class Index:
         condition = " AND ".join([matching] * len(words)) or "1"
         values = [word for word in words for _ in range(3)]
         count = self._ask(f"SELECT count(*) FROM goalposts WHERE {condition}", *values)[0][0]  # noqa: S608  # constants only
-        by = f"{order} IS NULL, {order} {'DESC' if descending else 'ASC'}, rowid"
+        by = f"{order} IS NULL, {order} {'DESC' if descending else 'ASC'}, best_share DESC, rowid"
         query = f"SELECT * FROM goalposts WHERE {condition} ORDER BY {by} LIMIT ? OFFSET ?"  # noqa: S608  # constants only
         return [_goalpost(row) for row in self._ask(query, *values, limit, offset)], count
 
@@ -215,12 +224,10 @@ def _before_or_end(before: int | None) -> int:
 
 
 def _goalpost(row: sqlite3.Row) -> GoalpostEntry:
-    gaps = json.loads(row["gaps"])
-    if row["measures"] and (row["measures"] - 1) % row["stride"]:
-        gaps.append(row["last_gap"])
+    history = tuple(GoalpostMeasure(*measure) for measure in json.loads(row["history"]))
     counts = (row["episodes"], row["lemmas"], row["lifts"])
-    figures = (row["first_gap"], row["last_gap"], row["best_gap"], row["solved_after"])
-    return GoalpostEntry(row["question"], row["blob"], row["title"], row["source"], *counts, tuple(gaps), *figures)
+    figures = (row["first_gap"], row["last_gap"], row["best_gap"], row["best_share"], row["solved_after"])
+    return GoalpostEntry(row["question"], row["blob"], row["title"], row["source"], *counts, history, *figures)
 
 
 def _appearance(row: sqlite3.Row) -> AppearanceEntry:

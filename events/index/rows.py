@@ -7,7 +7,7 @@ shows them makes them safe.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from events.facts.types import Purpose, Reason
 from events.facts.values import Axis, BlobHash, Digest, Outcome, QuestionId, Seat, Task
@@ -105,6 +105,15 @@ class GapEntry:
         return 1 - self.successes / self.attempts
 
 
+class GoalpostMeasure(NamedTuple):
+    """What attempts at a goalpost came to, in an episode or an evaluation."""
+
+    iteration: int
+    gap: float
+    best_share: float | None
+    """Largest share of tests that one of them passed; None of an evaluation without success, which does not count tests."""
+
+
 @dataclass(frozen=True)
 class GoalpostEntry:
     """A goalpost and its figures."""
@@ -118,12 +127,14 @@ class GoalpostEntry:
     """Accepted lemmas."""
     lifts: int
     """Accepted lifts."""
-    gaps: tuple[float, ...]
-    """Measured gaps, in order; thinned out to at most 60, with the first and the last."""
+    history: tuple[GoalpostMeasure, ...]
+    """What was measured at it, in order; thinned out to at most 60, with the first and the last."""
     first_gap: float | None
     last_gap: float | None
     best_gap: float | None
     """The smallest gap."""
+    best_share: float | None
+    """Largest share of tests that an attempt passed, as far as episodes and passed attempts of evaluations tell."""
     solved_after: int | None
     """Iteration of the first measured gap with a success; None without one."""
 

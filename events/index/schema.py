@@ -13,7 +13,7 @@ from events.facts.consumers import immediate_transaction
 from events.facts.errors import LogError
 from events.facts.hashing import ZERO_HASH
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Schema of the tables and of their content; kept in `PRAGMA user_version`."""
 LOCK_TIMEOUT_S = 30.0
 """Seconds that a connection waits for another one that writes."""
@@ -27,8 +27,8 @@ TABLES = (
     """CREATE TABLE goalposts (
         question TEXT PRIMARY KEY, blob TEXT NOT NULL, title TEXT NOT NULL, source TEXT NOT NULL,
         episodes INTEGER NOT NULL DEFAULT 0, lemmas INTEGER NOT NULL DEFAULT 0, lifts INTEGER NOT NULL DEFAULT 0,
-        measures INTEGER NOT NULL DEFAULT 0, stride INTEGER NOT NULL DEFAULT 1, gaps TEXT NOT NULL DEFAULT '[]',
-        first_gap REAL, last_gap REAL, best_gap REAL, solved_after INTEGER)""",
+        measures INTEGER NOT NULL DEFAULT 0, stride INTEGER NOT NULL DEFAULT 1, history TEXT NOT NULL DEFAULT '[]',
+        first_gap REAL, last_gap REAL, best_gap REAL, best_share REAL, solved_after INTEGER)""",
     """CREATE TABLE gaps (
         goalpost TEXT NOT NULL, position INTEGER NOT NULL, stream TEXT NOT NULL, iteration INTEGER NOT NULL, policy TEXT,
         successes INTEGER NOT NULL, attempts INTEGER NOT NULL, best_share REAL,

@@ -26,7 +26,7 @@ from events.projections.run_summary import RunSummary, fold
 from events.pure.estimators import pass_at_k_interval
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from events.web.rendering.svg import LINES, figure_svg, short_number, sparkline
+from events.web.rendering.svg import LINES, figure_svg, history_bars, short_number
 from events.web.rendering.template_filters import figure_rows
 from tests.support.example_runs import example_run
 
@@ -178,14 +178,14 @@ def test_a_share_is_drawn_from_0_to_1_and_what_is_beyond_widens_the_axis() -> No
 def test_text_takes_no_effect_in_a_drawn_figure() -> None:
     hostile = '</svg><script>alert("1")</script>\x1b\u202e{0}'
     figure = Figure("f", hostile, hostile, hostile, (Series(hostile, ((1, 1), (2, 2))),))
-    for picture in (figure_svg(figure), sparkline([0, 1], label=hostile)):
+    for picture in (figure_svg(figure), history_bars([(0, 1.0, 0.5)], 3, label=hostile)):
         assert "<script" not in picture
         assert "\x1b" not in picture
         assert ElementTree.fromstring(picture).tag == "svg"
 
 
 def test_pictures_have_no_style_of_their_own() -> None:
-    picture = "".join(figure_svg(figure) for figure in run_figures(summary())) + sparkline([0, 1], label="x")
+    picture = "".join(figure_svg(figure) for figure in run_figures(summary())) + history_bars([(1, 0.5, None)], 1, label="x")
     assert " style=" not in picture
     assert "<style" not in picture
 
@@ -212,7 +212,16 @@ def test_odd_values_are_drawn_or_left_out(ys: tuple[float, ...]) -> None:
     picture = figure_svg(line(*ys))
     assert ElementTree.fromstring(picture).tag == "svg"
     assert not {"nan", "inf"} & set(picture.split('"'))
-    assert ElementTree.fromstring(sparkline(ys, label="x")).findtext("title") == "x"
+
+
+def test_bars_show_what_passed_before_the_best_share_of_tests_and_a_line_where_nothing_did() -> None:
+    picture = history_bars([(0, 1.0, None), (5, 1.0, 0.5), (10, 0.25, 1.0)], 10, label="gap 0.25")
+    drawn = [(path.get("class"), path.get("d")) for path in ElementTree.fromstring(picture).iter("path")]
+    assert drawn == [
+        *(("tests", "M0.0 32h15.9v-1.0h-15.9z"), ("passed", "M0.0 32h15.9v-1.0h-15.9z")),
+        *(("tests", "M82.0 32h15.9v-16.0h-15.9z"), ("passed", "M82.0 32h15.9v-1.0h-15.9z")),
+        *(("tests", "M164.1 32h15.9v-31.0h-15.9z"), ("passed", "M164.1 32h15.9v-23.5h-15.9z")),
+    ]
 
 
 _NUMBERS = st.floats() | st.integers(-5, 5).map(float)

@@ -147,7 +147,10 @@ def test_goalposts_count_what_happened_at_them(log: Log, index: Index) -> None:
     questions = rows(log, "questions")
     for goalpost in goalposts:
         gaps = [row["gap"] for row in rows(log, "gaps") if row["question"] == goalpost.question]
-        assert goalpost.gaps == tuple(gaps)
+        measures = [row for row in rows(log, "gaps") if row["question"] == goalpost.question]
+        shares = [1.0 if row["best_share"] is None and row["successes"] else row["best_share"] for row in measures]
+        assert goalpost.history == tuple(zip([row["iteration"] for row in measures], gaps, shares, strict=True))
+        assert goalpost.best_share == max(share or 0 for share in shares)
         assert (goalpost.first_gap, goalpost.last_gap, goalpost.best_gap) == (gaps[0], gaps[-1], min(gaps))
         lemmas = [row["question"] for row in questions if row["parent"] == goalpost.question and row["accepted"]]
         lifts = [row["question"] for row in questions if row["parent"] in lemmas and row["accepted"]]
@@ -202,7 +205,7 @@ def test_many_gaps_are_thinned_out_evenly(tmp_path: Path) -> None:
             log.append(story.stream, [fact])
             if successes % 37 == 0 or successes == 499:
                 indexing.catch_up()
-                gaps = indexing.index.goalpost(goalpost.id).gaps
+                gaps = [measure.gap for measure in indexing.index.goalpost(goalpost.id).history]
                 assert len(gaps) <= 60
                 assert len(gaps) >= min(successes, 29)
                 assert (gaps[0], gaps[-1]) == (1.0, 1 - successes / 1000)

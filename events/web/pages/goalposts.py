@@ -1,4 +1,4 @@
-"""The goalposts of a run as a table, with the gap of each and how it changed."""
+"""The goalposts of a run as a table, with what attempts at each came to over the run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def page(request: PageRequest) -> Page:
     order, descending = query.get("order") or "last_gap", query.get("descending") == "yes"
     number = request.integer("page", 1) or 1
     text, source, solved = query.get("text", "").strip(), query.get("source", ""), query.get("solved", "")
+    summary = run.summary()
     rows, count = _filtered(run.index, text, source, solved, order, descending, (number - 1) * ROWS)
     model = {
         "goalposts": rows,
@@ -29,7 +30,8 @@ def page(request: PageRequest) -> Page:
         "text": text,
         "source": source,
         "solved": solved,
-        "sources": sorted({figures.source for figures in run.summary().goalposts.values()}),
+        "sources": sorted({figures.source for figures in summary.goalposts.values()}),
+        "last": max([*summary.iterations, *(evaluation.iteration for evaluation in summary.evaluations)], default=0),
         "number": number,
         "pages": max(1, -(-count // ROWS)),
     }

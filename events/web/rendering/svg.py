@@ -7,12 +7,12 @@ texts. Lines differ by dashes and marks, not by colours alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, log10
 from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
-from events.export.charts import UNIT, Figure, Series, axis_range, drawable, spread_labels
+from events.export.charts import Figure, Series, axis_range, drawable, spread_labels
 from events.text.safe_text import one_line
 
 STYLES: Final = 6
@@ -94,18 +94,24 @@ def figure_svg(figure: Figure, *, width: int = 520, height: int = 220) -> Markup
     )
 
 
-def sparkline(values: Sequence[float], *, label: str, limits: tuple[float, float] = UNIT) -> Markup:
-    """A line of 90 by 18 pixels, with a dot at its end; values are clipped to the limits."""
-    low, high = limits
-    clipped = [min(high, max(low, value)) for value in values if isfinite(value)]
-    clipped = [value for _, value in _thinned([(float(x), y) for x, y in enumerate(clipped)], 60)]
-    right, across = _Axis(0, max(1, len(clipped) - 1), 3, 87, ()), _Axis(low, high if high > low else low + 1, 15, 3, ())
-    points = [(right.at(x), across.at(y)) for x, y in enumerate(clipped)]
-    line = Markup('<path class="line" d="{}"/>').format(_path(points)) if len(points) > 1 else ""
-    dot = Markup('<circle class="mark" cx="{}" cy="{}" r="2"/>').format(*points[-1]) if points else ""
-    return Markup(
-        '<svg class="spark s1" role="img" viewBox="0 0 90 18" width="90" height="18"><title>{}</title>{}{}</svg>'
-    ).format(one_line(label), line, dot)
+def history_bars(measures: Sequence[tuple[int, float, float | None]], last: int, *, label: str) -> Markup:
+    """Bars of 180 by 32 pixels over iterations 0 to `last`: share of attempts passed, and behind it the best share of tests.
+
+    Args:
+        measures: iteration, gap, and best share of tests or None, in order.
+        last: iteration at the right end.
+        label: text for those who do not see it.
+    """
+    width = max(2.0, round(180 / (max(1, last) + 1) - 0.5, 1))
+    bars = []
+    for iteration, gap, best_share in measures:
+        x = round(min(1.0, iteration / max(1, last)) * (180 - width), 1)
+        for css, share in (("tests", best_share or 0.0), ("passed", 1 - gap)):
+            # What was measured and is 0 has a line, unlike what was not measured.
+            height = round(1 + 30 * min(1.0, max(0.0, share)), 1)
+            bars.append(Markup('<path class="{}" d="M{} 32h{}v-{}h-{}z"/>').format(css, x, width, height, width))
+    frame = Markup('<svg class="bars" role="img" viewBox="0 0 180 32" width="180" height="32"><title>{}</title>{}</svg>')
+    return frame.format(one_line(label), Markup("").join(bars))
 
 
 def short_number(value: float) -> str:

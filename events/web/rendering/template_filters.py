@@ -19,7 +19,7 @@ from events.web.rendering.draw_lineage import lineage_svg
 from events.web.rendering.draw_tree import curriculum_svg, node_link, proposal_text, tree_key
 from events.web.rendering.highlight_marks import mark_changes, mark_words, probability, token_span, visible
 from events.web.rendering.highlight_python import highlight
-from events.web.rendering.svg import figure_svg, sparkline
+from events.web.rendering.svg import figure_svg, history_bars
 
 WIDTH: Final = 100
 """Characters of a line of JSON."""
@@ -132,7 +132,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
 }
 GLOBALS: Final[Mapping[str, Any]] = {
     "figure_svg": lru_cache(DRAWINGS)(figure_svg),
-    "sparkline": sparkline,
+    "history_bars": history_bars,
     "curriculum_svg": curriculum_svg,
     "tree_key": tree_key,
     "figure_rows": figure_rows,
