@@ -202,7 +202,8 @@ def _symptoms(summary: RunSummary) -> Iterator[Text]:
 
 
 COLUMNS = (
-    "it, failed, gap, lemma p, lemmas, lift p, lifts, open p, open, real-data, aligned, diversity, rejected, mismatch, zero-adv"
+    "it, failed, gap, best, lemma p, lemmas, lift p, lifts, open p, open, real-data, aligned, diversity, rejected, mismatch"
+    ", zero-adv"
 ).split(", ")
 
 
@@ -225,6 +226,7 @@ def _row(figures: IterationFigures, steps: Sequence[OptimizerStep]) -> list[str]
         str(figures.number),
         str(figures.failed or ""),
         _share(figures.gap.value),
+        _share(figures.best_share.value),
         _share(easy.pass_rate.value),
         f"{easy.accepted}/{easy.proposed}",
         _share(hard.pass_rate.value),

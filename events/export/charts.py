@@ -87,6 +87,12 @@ _TEACHER: Final = (
 _SECONDS: Final = _MetricFigure(
     "seconds", "Time of an iteration", "seconds", {phase: f"seconds/{phase}" for phase in (*PHASES, OTHER)}
 )
+_CURRICULUM: Final = _MetricFigure(
+    "curriculum",
+    "Goalposts with stepping stones",
+    "goalposts",
+    {"with a lemma": "goalposts/with_lemma", "with a lift": "goalposts/with_lift"},
+)
 _LENGTH: Final = _MetricFigure(
     "length", "Length of completions", "tokens", {role: f"{role}/completions/mean_length" for role in ("student", "teacher")}
 )
@@ -109,6 +115,7 @@ def run_figures(summary: RunSummary) -> list[Figure]:
         _gap(summary, rows),
         *_evaluated(summary.evaluations),
         _of(_PASS_RATE, rows),
+        _of(_CURRICULUM, rows),
         _of(_TEACHER[0], rows),
         _rejections(ended),
         *(_of(wanted, rows) for wanted in _TEACHER[1:]),
@@ -196,7 +203,9 @@ def _gap(summary: RunSummary, rows: _Rows) -> Figure:
     evaluated = _series("evaluated", [evaluation for evaluation in summary.evaluations if evaluation.name == "goalposts"], 1)
     points = tuple((x, 1 - y) for x, y in evaluated.points)
     band = tuple((x, 1 - high, 1 - low) for x, low, high in evaluated.band)
-    series = _line("while playing", ((x, values["gap"]) for x, values in rows)), Series("evaluated", points, band)
+    best = ((x, None if values["best_share"] is None else 1 - values["best_share"]) for x, values in rows)
+    playing = _line("while playing", ((x, values["gap"]) for x, values in rows))
+    series = playing, Series("evaluated", points, band), _line("best attempt, by tests", best)
     return Figure("gap", "Gap to the goalposts", "iteration", "mean gap", series, UNIT, _BANDS if band else "")
 
 

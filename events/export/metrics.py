@@ -133,7 +133,9 @@ def _spread(mean: str, deviation: str, groups: Iterable[tuple[float, ...]]) -> d
 
 def iteration_metrics(figures: IterationFigures) -> dict[str, float | None]:
     """Metrics of an iteration, except those of its rewards."""
-    values = {"gap": figures.gap.value, "practice/pass_rate": figures.practice.value}
+    values = {"gap": figures.gap.value, "best_share": figures.best_share.value, "practice/pass_rate": figures.practice.value}
+    if figures.gap.count:
+        values |= {"goalposts/with_lemma": figures.with_lemma, "goalposts/with_lift": figures.with_lift}
     values |= {f"seconds/{phase}": seconds for phase, seconds in figures.seconds.items()}
     if figures.texts:
         values |= {"texts/given": figures.texts, "texts/certain": figures.certain.value}

@@ -119,6 +119,12 @@ class IterationFigures:
     """Reasons for the end of episodes with a teacher."""
     gap: RunningMean = field(default_factory=RunningMean)
     """Of the goalposts that were tried."""
+    best_share: RunningMean = field(default_factory=RunningMean)
+    """Largest share of tests that an attempt at a goalpost passed, on average over those that were tried."""
+    with_lemma: int = 0
+    """Goalposts that had an accepted lemma by its end."""
+    with_lift: int = 0
+    """Goalposts that had an accepted lift by its end."""
     practice: RunningMean = field(default_factory=RunningMean)
     """Share of attempts at real data that passed."""
     student_reward: RunningMean = field(default_factory=RunningMean)
@@ -149,3 +155,6 @@ class GoalpostFigures:
     last_gap: float | None = None
     best_share: float = 0.0
     """Largest share of tests that any attempt passed."""
+    lemmas: int = 0
+    lifts: int = 0
+    """Accepted lemmas and lifts of its episodes."""

@@ -111,6 +111,8 @@ class _OpenEpisode:
 
     iteration: int
     purpose: str
+    question: QuestionId
+    """Of a guided episode, the goalpost."""
     waiting: set[int] = field(default_factory=set)
     """Versions of attempts at real data that have no verdicts yet."""
 
@@ -167,8 +169,10 @@ class RunSummary:
                 self.policies = dict(policies)
                 self.iterations[number] = IterationFigures(number, event.time, episodes, policies, event.position)
             case IterationFinished(iteration=number):
-                figures = self.iterations[number]
+                figures, goalposts = self.iterations[number], self.goalposts.values()
                 figures.ended, figures.seconds = event.time, dict(event.observed.get(OBSERVED_SECONDS, {}))
+                figures.with_lemma = sum(goalpost.lemmas > 0 for goalpost in goalposts)
+                figures.with_lift = sum(goalpost.lifts > 0 for goalpost in goalposts)
             case PolicyUpdated() as fact:
                 self.updates.append(fact)
                 self.speeds.append(event.observed.get("tokens_per_second"))
@@ -177,7 +181,7 @@ class RunSummary:
             case EvaluationFinished() | CalibrationFinished():
                 self._examined(event.fact)
             case EpisodeStarted() as fact:
-                self._open[event.stream] = _OpenEpisode(fact.iteration, fact.purpose)
+                self._open[event.stream] = _OpenEpisode(fact.iteration, fact.purpose, fact.question)
             case AttemptsMade(generation=generation) | QuestionProposed(generation=generation):
                 self.tokens += generation.length
         if event.stream in self._open:
@@ -216,6 +220,7 @@ class RunSummary:
         match event.fact:
             case GapMeasured() as fact:
                 figures.gap.add(fact.gap)
+                figures.best_share.add(fact.best_share)
                 self._gap(fact)
             case AttemptsMade(generation=generation):
                 figures.lengths["student"].add(generation.length, generation.count)
@@ -240,7 +245,7 @@ class RunSummary:
                 figures.failed += 1
                 del self._open[event.stream]
             case _:
-                self._teacher(event, figures)
+                self._teacher(event, figures, self.goalposts.get(episode.question))
 
     def _examined(self, fact: EvaluationFinished | CalibrationFinished) -> None:
         if isinstance(fact, EvaluationFinished):
@@ -255,7 +260,7 @@ class RunSummary:
         goalpost.last_gap = fact.gap
         goalpost.best_share = max(goalpost.best_share, fact.best_share)
 
-    def _teacher(self, event: Event, figures: IterationFigures) -> None:
+    def _teacher(self, event: Event, figures: IterationFigures, goalpost: GoalpostFigures | None) -> None:
         match event.fact:
             case QuestionProposed(seat=seat, parent=parent, generation=generation):
                 figures.lengths["teacher"].add(generation.length, generation.count)
@@ -278,6 +283,9 @@ class RunSummary:
                 self.lemmas += seat == "easy"
                 self.lifts += seat == "hard"
                 self.open_questions += seat == "open"
+                if goalpost is not None:
+                    goalpost.lemmas += seat == "easy"
+                    goalpost.lifts += seat == "hard"
 
 
 def staleness(summary: RunSummary, update: PolicyUpdated) -> int | None:

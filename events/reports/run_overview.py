@@ -93,6 +93,9 @@ def _iteration_json(figures: IterationFigures) -> dict[str, Any]:
         "failed": figures.failed,
         "endings": dict(figures.endings),
         "gap": figures.gap.value,
+        "best_share": figures.best_share.value,
+        "with_lemma": figures.with_lemma,
+        "with_lift": figures.with_lift,
         "practice": figures.practice.value,
         "texts": figures.texts,
         "certain": figures.certain.value,
@@ -209,7 +212,7 @@ def _thinned(items: Sequence[T], whole: bool) -> list[T]:
 
 
 def _iterations(summary: RunSummary, whole: bool) -> Table:
-    columns = ("#", "episodes", "failed", "gap", "practice", "reward", "lemmas", "lifts", "tokens", "seconds")
+    columns = ("#", "episodes", "gap", "best", "practice", "reward", "lemmas", "lifts", "tokens", "seconds")
     shown = _thinned(list(summary.iterations.values()), whole)
     table = _table("Iterations", *columns, shown=len(shown), total=len(summary.iterations))
     for figures in shown:
@@ -217,8 +220,8 @@ def _iterations(summary: RunSummary, whole: bool) -> Table:
         table.add_row(
             str(figures.number),
             f"{figures.finished}/{figures.episodes}",
-            str(figures.failed),
             number(figures.gap.value),
+            share(figures.best_share.value),
             number(figures.practice.value),
             number(figures.student_reward.value),
             str(figures.seats["easy"].accepted),

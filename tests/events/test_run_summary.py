@@ -2,6 +2,7 @@
 
 import pytest
 
+from events.export.charts import run_figures
 from events.facts.types import PolicyServed, RunResumed
 from events.facts.values import Digest
 from events.projections.figures import RunningMean
@@ -54,6 +55,22 @@ def test_the_gap_is_a_mean_over_goalposts_and_each_remembers_first_and_last(log:
     assert [figures.gap.value for figures in summary.iterations.values()] == [0.75, 0.8]
     assert (first.first_gap, first.last_gap, first.measured, first.best_share) == (1.0, 0.8, 2, 1.0)
     assert (second.first_gap, second.last_gap, second.measured) == (0.5, 0.5, 1)
+
+
+def test_an_iteration_knows_how_many_goalposts_have_stepping_stones_and_the_best_share_of_tests(log: MemoryLog) -> None:
+    tale = example_run(log).run().goalpost(2).start(2).episode(gap_successes=5).episode(lemma=None).finish()
+    tale.start(2).episode(lift=None).episode(lift=None).finish()
+    summary = fold(RunSummary(), log.read())
+    iterations = summary.iterations.values()
+    assert [(figures.with_lemma, figures.with_lift) for figures in iterations] == [(1, 1), (2, 1)]
+    assert [figures.lemmas for figures in summary.goalposts.values()] == [2, 1]
+    shares = [event.fact.best_share for event in log.read(kinds=("gap_measured",))]
+    assert [figures.best_share.value for figures in iterations] == [sum(shares[:2]) / 2, sum(shares[2:]) / 2]
+    (figure,) = [figure for figure in run_figures(summary) if figure.name == "curriculum"]
+    assert [(line.name, line.points) for line in figure.series] == [
+        ("with a lemma", ((1.0, 1.0), (2.0, 2.0))),
+        ("with a lift", ((1.0, 1.0), (2.0, 1.0))),
+    ]
 
 
 def test_episodes_are_counted_by_how_they_ended(log: MemoryLog) -> None:

@@ -70,7 +70,7 @@ def test_the_overview_shows_the_run_in_sentences_and_tables(log: MemoryLog) -> N
     assert f" {log.head().position} events, " in head
     assert goalposts == "An answer passed for 1 of 2 goalposts; episodes tried 1 of them."
     assert teacher == "Of 5 proposals of the teacher 3 were accepted (2 lemmas, 1 lift); rejected: 1 degenerate, 1 malformed."
-    assert next(row for row in rows if row[:2] == ["1", "2/3"])[2:5] == ["1", "0.95", "0.50"]
+    assert next(row for row in rows if row[:2] == ["1", "2/3"])[2:5] == ["0.95", "67%", "0.50"]
     assert ["easy", "3", "2", "0.50", "1.00", "0.25", "1", "0.17", "1", "degenerate"] in rows
     assert any(row[:4] == ["shared", "1", "1", START_WEIGHTS[:8]] and row[4] == "aaaaaaaa" for row in rows)
     assert any(row[:2] == ["test", "0"] for row in rows)
@@ -366,7 +366,7 @@ def test_a_statement_that_is_gone_does_not_hide_the_rest(log: MemoryLog, tmp_pat
     assert "cannot be read; the log is damaged" in shown(goalpost.draw_goalpost(view, MemoryLog(), "runs/x"))
 
 
-GOAL = GoalpostEntry(question(1000).id, BlobHash("b"), "t", "s", 3, 0, 0, (), 1.0, 1.0, 1.0, None)
+GOAL = GoalpostEntry(question(1000).id, BlobHash("b"), "t", "s", 3, 0, 0, (), 1.0, 1.0, 1.0, 0.0, None)
 
 
 def measured(position: int, successes: int, *, stream: str = "episode/00007/000", share: float | None = 0.25) -> GapEntry:
