@@ -26,6 +26,7 @@ from events.facts.errors import BadInput
 from events.facts.streams import RUN
 from events.stores import open_log
 from events.stores.postgres import PostgresLog
+from events.text.phrases import counted
 from graph.estimate.budget import Budget
 from graph.estimate.memory import gpu_of
 from graph.estimate.model_dims import dims_of
@@ -37,6 +38,8 @@ from tests.support.postgres_server import find_postgres, postgres_server
 
 DOCUMENT, FIGURE, PAPER = Path("docs/scaling.md"), Path("docs/images/scale.png"), Path("configs/paper-7b-4xh100.toml")
 POLLS = 1000
+COMPUTED = (2048, 8192)
+"""Numbers of players whose queue is only computed."""
 ACCEPTED = (1_000, 4_000, 16_000)
 """Accepted questions that a proposal is compared with."""
 POLL_EACH_S = 0.2
@@ -144,7 +147,7 @@ def _reading(url: str, players: int) -> tuple[float, float, float, float]:
         events = log.head().position
 
         def read() -> None:
-            assert sum(1 for _ in log.read()) == events
+            assert sum(bool(event.fact.kind) for event in log.read()) == events
 
         def poll() -> None:
             log.version(RUN)
@@ -254,10 +257,10 @@ def _paper(gpus: int, costs: Costs) -> dict[str, str]:
         "its batches one after the other": f"{floor:.0f} s",
         "training; writing and syncing weights": f"{learned:.0f} s; {synced:.0f} s",
         "an iteration; 50 of them": f"{own:.0f} s; {50 * own / 3600:.1f} h",
-        "GPUs are used": f"{(sampled + learned) / own:.0%}",
+        "of which GPUs are busy in sampling or training": f"{(sampled + learned) / own:.0%}",
         "**grown with the GPUs**: questions an iteration": f"{128 * factor:,.0f}".replace(",", " "),
         "an iteration": f"{grown:.0f} s",
-        "GPUs are used (grown)": f"{(sampled * factor + grown_learned) / grown:.0%}",
+        "of which GPUs are busy": f"{(sampled * factor + grown_learned) / grown:.0%}",
         "appends a second of play; the log is busy": f"{rate:.1f}; {rate * costs.append / 1000:.1%}",
         "polls of waiting players keep the server busy": f"{polls:.1%}",
         "reads of all events by all players, server CPU an iteration": f"{reads:.1f} s",
@@ -275,29 +278,22 @@ def draw(runs: Sequence[SimulatedRun], costs: Costs, world: World, file: Path) -
     from matplotlib import pyplot as plt
 
     figure, (slow, rates, novelty) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    numbers = sorted({run.players for run in runs})
+    numbers = sorted({run.players for run in runs} | set(COMPUTED))
     for size in sorted({run.connections for run in runs}):
         own = [run for run in runs if run.connections == size]
-        slow.plot([run.players for run in own], [run.slowdown for run in own], "o-", label=f"{size} connections")
-        rates.plot([run.players for run in own], [run.rate for run in own], "o-", label=f"{size} connections")
-    free = [queued_s(number, world, costs.server) / world.ideal_s(number) for number in numbers]
-    slow.plot(numbers, free, "k--", label="computed, server on a core of its own")
-    slow.plot(
-        numbers,
-        [queued_s(number, world, costs.append) / world.ideal_s(number) for number in numbers],
-        "k:",
-        label="and network, disk",
-    )
-    rates.plot(
-        numbers,
-        [number * APPENDS * world.iterations / (world.ideal_s(number) / world.speedup) for number in numbers],
-        "k--",
-        label="asked for",
-    )
+        slow.plot([run.players for run in own], [run.slowdown for run in own], "o-", label=counted(size, "connection"))
+        rates.plot([run.players for run in own], [run.rate for run in own], "o-", label=counted(size, "connection"))
+    for ms, style, label in (
+        (costs.server, "k--", "computed: a core for the server"),
+        (costs.append, "k:", "and network and disk"),
+    ):
+        slow.plot(numbers, [queued_s(number, world, ms) / world.ideal_s(number) for number in numbers], style, label=label)
+    rates.plot(numbers, list(map(world.asked, numbers)), "k--", label="asked for")
+    rates.axhline(1000 / costs.append, color="grey", label="computed: most, with network and disk")
     novelty.plot(list(costs.novelty), list(costs.novelty.values()), "o-")
     x = f"players, each as quick as {world.speedup:.0f}"
-    for axes, title, label in ((slow, "Time, relative to a log that takes none", x), (rates, "Appends a second", x)):
-        axes.set(title=title, xlabel=label, xscale="log", yscale="log")
+    for axes, title in ((slow, "Time, relative to a log that takes none"), (rates, "Appends a second of play")):
+        axes.set(title=title, xlabel=x, xscale="log", yscale="log")
         axes.legend(fontsize="small")
     novelty.set(title="CPU ms of a novelty check", xlabel="accepted questions", xscale="log", yscale="log")
     file.parent.mkdir(parents=True, exist_ok=True)

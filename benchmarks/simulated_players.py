@@ -61,10 +61,17 @@ class World:
             batch += self.restart_s + chance.random() * batch
         return [batch, self.verdict_s, 0.0]
 
+    def playing_s(self, players: int) -> float:
+        """Seconds of play of a run whose log takes no time: the slowest player of each iteration."""
+        return sum(max(sum(self.waits(player, number)) for player in range(players)) for number in range(self.iterations))
+
     def ideal_s(self, players: int) -> float:
-        """Seconds of a run whose log takes no time: the slowest player of each iteration, and the trainer."""
-        slowest = (max(sum(self.waits(player, number)) for player in range(players)) for number in range(self.iterations))
-        return sum(slowest) + self.iterations * self.trainer_s
+        """Seconds of such a run, with the trainer."""
+        return self.playing_s(players) + self.iterations * self.trainer_s
+
+    def asked(self, players: int) -> float:
+        """Appends that players ask for in a real second of play."""
+        return players * APPENDS * self.iterations / self.playing_s(players) * self.speedup
 
 
 @dataclass
@@ -186,6 +193,11 @@ class SimulatedRun:
     def slowdown(self) -> float:
         """How much longer it took than without a log."""
         return self.seconds / self.ideal_s
+
+    @property
+    def cores(self) -> float:
+        """Cores that appends had, here and in the server."""
+        return self.rate * (self.client_ms + self.server_ms) / 1000
 
     @property
     def rate(self) -> float:

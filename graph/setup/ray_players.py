@@ -15,12 +15,15 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from events.facts.errors import BadInput
 from events.text.safe_text import one_line
 from graph.play.trainer_process import end_processes, last_words
 from graph.setup.player_supervisor import GRACE_S, PlayerEnd
+
+PLACED_S: Final = 2.0
+"""Seconds in which a player that has a node answers, whatever it does."""
 
 
 class RayPlayer:
@@ -125,9 +128,13 @@ class RayPlayers:
         try:
             code, written = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
+            self._release(number)
             return PlayerEnd(1, f"Ray lost it ({one_line(str(error), 200)}).")
         self._gather(number, written)
-        return None if code is None else PlayerEnd(code, last_words(self._file(number), self._starts[number], code))
+        if code is None:
+            return None
+        self._release(number)
+        return PlayerEnd(code, last_words(self._file(number), self._starts[number], code))
 
     async def stop(self) -> None:
         """See `PlayerLauncher.stop`."""
@@ -139,13 +146,23 @@ class RayPlayers:
             with file.open("ab") as gathered:
                 gathered.write(content)
 
-    def _stop(self) -> None:
-        ending = {player.stop.remote(): number for number, player in self._players.items()}
+    def _release(self, *numbers: int) -> None:
+        """End players, gather what they wrote last, and give back what they hold on their nodes."""
+        players = {number: self._players.pop(number) for number in numbers}
+        calls = {number: [player.stop.remote()] for number, player in players.items()}
+        looks = {number: self._looks.pop(number) for number in numbers if number in self._looks}
+        answered = self._ray.wait([*looks.values()], num_returns=len(looks), timeout=PLACED_S)[0] if looks else []
+        for number, call in looks.items():
+            # One that does not answer waits for a node, and has written nothing.
+            calls[number] = [call, *calls[number]] if call in answered else []
         deadline = time.monotonic() + 2 * GRACE_S
-        for call, number in ending.items():
-            # Those that wait for a node, and those that are lost, write nothing more.
-            with suppress(self._ray.exceptions.RayError, self._ray.exceptions.GetTimeoutError):
-                self._gather(number, self._ray.get(call, timeout=max(0.0, deadline - time.monotonic()))[1])
-        for player in self._players.values():
+        for number, player in players.items():
+            # Nor does one that is lost write any more.
+            with suppress(self._ray.exceptions.RayError):
+                for call in calls[number]:
+                    self._gather(number, self._ray.get(call, timeout=max(0.0, deadline - time.monotonic()))[1])
             self._ray.kill(player)
+
+    def _stop(self) -> None:
+        self._release(*self._players)
         self._ray.shutdown()

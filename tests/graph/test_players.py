@@ -109,7 +109,7 @@ def ray_cluster(temporary) -> Iterator[tuple[str, int]]:
     """Address of a Ray cluster of this machine, and the process that runs it."""
     pytest.importorskip("ray", reason="Ray is not installed; `pip install 'gasp[ray]'` has 240 MB")
     ports = [free_port() for _ in range(2)]
-    options = [f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", f"--temp-dir={temporary}", "--num-cpus=3"]
+    options = [f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", f"--temp-dir={temporary}", "--num-cpus=2"]
     options += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats", "--block"]
     with (temporary / "out").open("w") as output:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", *options]
