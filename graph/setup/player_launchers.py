@@ -57,6 +57,10 @@ def make_launcher(request: PlayerRequest, folder: Path, config: Config, log: Pat
         raise BadInput(
             "Players on a Ray cluster are on several machines, and a log in SQLite on one; start the run with --log."
         )
+    if weights is not None and weights.startswith(("http://0.0.0.0:", "http://127.", "http://localhost:")):
+        raise BadInput(
+            f"Players on other machines cannot fetch weights from {weights}; give --serve-weights this machine's address."
+        )
     from graph.setup.ray_players import RayPlayers
 
     return RayPlayers(request.ray, request.count or shares, gpus_of_player(config), folder, log, weights)

@@ -37,6 +37,12 @@ def test_what_cannot_have_players_is_refused_before_anything_starts(tmp_path):
         make_launcher(PlayerRequest("", 2), tmp_path, Config(), tmp_path / "log.sqlite", None)
     with pytest.raises(BadInput, match=r"a log in SQLite on one; start the run with --log"):
         make_launcher(PlayerRequest("ray://head:10001", 2), tmp_path, SHARED, tmp_path / "log.sqlite", None)
+    with pytest.raises(
+        BadInput, match=r"cannot fetch weights from http://0.0.0.0:8300; give --serve-weights this machine's address"
+    ):
+        make_launcher(
+            PlayerRequest("ray://head:10001", 2), tmp_path, SHARED, "postgresql://head/db?run=x", "http://0.0.0.0:8300"
+        )
 
 
 def test_every_player_of_a_machine_has_gpus_of_its_own(monkeypatch):
