@@ -9,6 +9,8 @@ READY := .venv/.ready
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
+# Processes that run tests side by side need not all compile the same modules, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 # A file of tests is run by one process, so that it makes its runs and servers once; tests/conftest.py deals the long ones first.
 # One process more than cores, because tests wait now and then, and four at most, because they take memory.
 PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 4 ? cores + 1 : 4)))

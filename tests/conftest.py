@@ -1,6 +1,7 @@
 """Fixtures that several test files share: the real Docker runner, a real PostgreSQL server."""
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -73,6 +74,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(
             f"{len(left_out)} long files were left out: LONG_FILES in tests/conftest.py; name them to run their quick tests."
         )
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Collect no garbage while modules are imported: what they make stays."""
+    gc.disable()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Look for garbage again, but never among what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

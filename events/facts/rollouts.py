@@ -8,14 +8,13 @@ sampling distribution), `lengths` int32 [N] with sum T; and where tokens were gi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from events.facts.errors import LogCorrupt
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Rollouts(NamedTuple):
@@ -42,6 +41,9 @@ def pack_rollouts(
     Raises:
         ValueError: ids, logprobs and marks of a completion differ in length.
     """
+    import numpy as np
+    from safetensors.numpy import save
+
     lengths = [len(row) for row in ids]
     if lengths != [len(row) for row in logprobs]:
         raise ValueError("Every completion needs as many logprobs as ids.")
@@ -65,6 +67,10 @@ def unpack_rollouts(blob: bytes) -> Rollouts:
     Raises:
         LogCorrupt: the arrays do not fit together.
     """
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
         arrays = load(blob)
         prompt, ids, logprobs, lengths = (arrays[name] for name in ("prompt", "ids", "logprobs", "lengths"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -10,9 +9,12 @@ import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from events.process.startup import SIGNALS, exit_now, set_handlers
+
+if TYPE_CHECKING:
+    import asyncio
 
 _received: list[int] = []
 """Signals received that ask this process to end."""
@@ -79,6 +81,8 @@ def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
     Raises:
         Stopped: a signal came.
     """
+    import asyncio
+
     _received.clear()
 
     def stop(number: int) -> None:
@@ -111,6 +115,8 @@ def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 
 def _end(loop: asyncio.AbstractEventLoop, *, wait: bool) -> None:
+    import asyncio
+
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()

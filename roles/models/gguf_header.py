@@ -16,8 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from events.facts.errors import BadInput
 from events.text.safe_text import one_line
 
@@ -170,6 +168,8 @@ class _Reader:
             return [self._string() for _ in range(self._fitting(count, 8))]
         if kind not in _SCALARS:
             raise self._damaged()
+        import numpy as np
+
         dtype = np.dtype(_SCALARS[kind])
         return np.frombuffer(self._take(self._fitting(count, dtype.itemsize) * dtype.itemsize), dtype)
 

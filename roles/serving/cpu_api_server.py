@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import runpy
+import sys
 from importlib import import_module
 
 
 def main() -> None:
     """Run the server with the command line of `vllm.entrypoints.openai.api_server`."""
+    # transformers would import it where it is installed, which is a tenth of a start, for a way of sampling that vLLM has not.
+    sys.modules["sklearn"] = None  # type: ignore[assignment]  # None marks a module that cannot be imported
     platform = import_module("vllm.platforms.cpu").CpuPlatform
     update_config = platform.check_and_update_config
 

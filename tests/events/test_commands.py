@@ -27,6 +27,7 @@ from events.stores.paging import PAGE_SIZE
 from tests.support.damaged_logs import execute_without_triggers
 from tests.support.example_runs import example_run
 from tests.support.paths import ROOT
+from tests.support.processes import run_command, start_command
 
 GOLDEN = ROOT / "tests" / "golden" / "log-schema-1.sqlite"
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n[bold"
@@ -152,8 +153,7 @@ def test_a_log_of_schema_1_is_shown_and_counted(tmp_path: Path) -> None:
 
 
 def test_tail_follows_until_ctrl_c(run: Path) -> None:
-    command = [sys.executable, "-m", "events", "tail", str(run), "-n", "1", "--follow", "--json"]
-    following = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    following = start_command("events", "tail", run, "-n", 1, "--follow", "--json", fresh=False)
     assert following.stdout is not None
     before = json.loads(following.stdout.readline())
     with closing(open_log(run / "log.sqlite")) as log:
@@ -321,7 +321,7 @@ def test_no_error_shows_a_password(command: str) -> None:
 
 def test_output_is_plain_in_a_pipe_and_a_cut_line_in_a_window(run: Path) -> None:
     command = [sys.executable, "-m", "events", "show", str(run), "--limit", "9"]
-    piped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    piped = run_command("events", "show", run, "--limit", 9).stdout
     assert "\x1b" not in piped
     assert max(map(len, piped.splitlines())) > 80
     ours, theirs = pty.openpty()
@@ -336,7 +336,8 @@ def test_output_is_plain_in_a_pipe_and_a_cut_line_in_a_window(run: Path) -> None
 
 def test_progress_is_a_bar_on_a_terminal_and_nothing_elsewhere(run: Path) -> None:
     command = [sys.executable, "-m", "events", "verify", str(run)]
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr == ""
+    ended = run_command("events", "verify", run)
+    assert (ended.returncode, ended.stderr) == (0, "")
     ours, theirs = pty.openpty()
     subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs, check=True, env=os.environ | {"TERM": "xterm"})
     os.close(theirs)

@@ -3,8 +3,6 @@
 import itertools
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,7 @@ from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.stores.postgres_location import PostgresLocation
 from tests.support.log_contract import episode_failed
-from tests.support.paths import ROOT
+from tests.support.processes import start_module
 
 RUNS = itertools.count()
 Open = Callable[[], Log]
@@ -197,9 +195,7 @@ def test_kill_9_of_a_consumer_doubles_and_loses_nothing(tmp_path: Path, db: sqli
     for life in range(8):
         for _ in range(BATCH_SIZE // 2):
             log.append("run", [episode_failed() for _ in range(4)])
-        consumer = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.log_consumer", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
-        )
+        consumer = start_module("tests.support.log_consumer", tmp_path)
         assert consumer.stdout is not None
         consumer.stdout.readline()
         time.sleep(0.004 * life)

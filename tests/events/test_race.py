@@ -1,14 +1,12 @@
 """Order of positions = order of commits: a reader that asks for what comes after its position misses nothing."""
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from events.stores import open_log
-from tests.support.paths import ROOT
+from tests.support.processes import start_module
 
 WRITERS = "abcd"
 APPENDS = 60
@@ -25,8 +23,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_a_tailing_reader_misses_no_event_of_racing_writers(where: str) -> None:
     log = open_log(where)
-    commands = [[sys.executable, "-m", "tests.support.racing_writer", where, name, str(APPENDS)] for name in WRITERS]
-    writers = [subprocess.Popen(command, cwd=ROOT) for command in commands]
+    writers = [start_module("tests.support.racing_writer", where, name, APPENDS) for name in WRITERS]
     seen, wakes, running = [], 0, True
     while running:
         # Asked first: what was appended before the end is then certainly read below.

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,7 @@ from events.terminal import drawing, goalpost
 from events.terminal import question as questions
 from events.terminal.attempt import draw_attempt
 from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, policy_updated, question
+from tests.support.forked_cli import run_forked
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n\ud800"
 
@@ -338,7 +338,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+    return run_forked(*arguments)
 
 
 def test_the_command_prints_json_of_a_run_and_of_a_goalpost(run: Path) -> None:

@@ -19,7 +19,7 @@ from events.facts.values import Generation, IOPair, Question, Sampling, Verdict,
 from events.stores import open_log
 from events.trace import app
 from tests.support.example_runs import PROVENANCE, START_WEIGHTS, ExampleRun, example_run, question
-from tests.support.paths import ROOT
+from tests.support.processes import start_command
 
 GOALPOST = question(1000).id
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\u2066\r!"
@@ -234,8 +234,7 @@ def test_hostile_prompts_completions_and_programs_reach_the_terminal_as_harmless
 
 
 def started(run: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "events.trace", str(run), *words]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start_command("events.trace", run, *words, fresh=False)
 
 
 def until(process: subprocess.Popen[str], words: str) -> list[str]:

@@ -1,9 +1,7 @@
 import hashlib
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from events.web.security import HEADERS, RequestGuard, is_loopback
 from events.web.view.viewer import Viewer
 from tests.support.example_runs import ExampleRun, example_run
 from tests.support.paths import ROOT
+from tests.support.processes import start_command
 from tests.support.viewer_client import crawl, record_run, stream_messages, wait_until_indexed
 
 
@@ -262,10 +261,7 @@ def test_who_listens_is_not_let_go_and_an_endless_address_is_refused(impatient: 
 
 
 def start(*words: object, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "events.web", *map(str, words)]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment
-    )
+    return start_command("events.web", *words, fresh=False, **environment)
 
 
 def test_the_command_says_its_address_and_ends_at_ctrl_c_though_somebody_listens(example: ExampleRun) -> None:

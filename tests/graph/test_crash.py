@@ -75,7 +75,7 @@ def of_engine(world: Path, process: psutil.Process, what: str) -> bool:
 def test_a_run_survives_kill_9_of_every_part(world):
     chance = random.Random(0)
     settings = [f"{key}={value}" for key, value in SMALL.items()]
-    start = partial(start_run, world / "runs", "--name", "x", settings=settings, fresh=True)
+    start = partial(start_run, world / "runs", "--name", "x", settings=settings)
     struck: list[str] = []
     trainers: set[int] = set()
     seen = 0

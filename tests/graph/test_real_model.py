@@ -31,8 +31,8 @@ QUESTIONS = (
 SETTINGS = (
     "recipe=gasp_real", "prompts=short", "policies=separate", "serve.backend=vllm", "serve.kv_cache_gib=0.25", "serve.dtype=bfloat16",
     "max_prompt_tokens=512", "play.order=concurrent", "play.iterations=1", "play.episodes=2", "play.gap_attempts=2", "play.attempts=4",
-    "play.max_attempts=1", "play.practice=3", "play.practice_attempts=4", "play.student.max_tokens=64", "play.teacher.max_tokens=256",
-    "learn.lora.rank=4", "learn.precision=bfloat16", "evaluate.questions=1", "evaluate.attempts=1", "evaluate.sampling.max_tokens=64",
+    "play.max_attempts=1", "play.practice=3", "play.practice_attempts=4", "play.student.max_tokens=64", "play.teacher.max_tokens=160",
+    "learn.lora.rank=4", "learn.precision=bfloat16", "evaluate.questions=1", "evaluate.attempts=1", "evaluate.sampling.max_tokens=8",
 )  # fmt: skip
 
 

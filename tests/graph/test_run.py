@@ -25,6 +25,7 @@ from graph.setup.folder import create_run
 from roles.pocket import WEIGHTS
 from tests.support.example_runs import example_run
 from tests.support.paths import ROOT
+from tests.support.processes import start_command
 
 
 @pytest.fixture
@@ -284,30 +285,29 @@ def test_an_existing_run_is_not_overwritten(graph_run, tmp_path):
 
 
 def test_without_docker_the_run_stops_with_the_cure_and_can_go_on(tmp_path):
-    environment = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"}
-    small = ["play.iterations=0", "evaluate.questions=1", "evaluate.attempts=1"]
-    command = [sys.executable, "-m", "graph.run", "--plain", "--name", "x", "--runs", str(tmp_path / "runs")]
-    command += [part for setting in small for part in ("--set", setting)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120, check=False)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "DOCKER_HOST" in done.stderr
-    assert "--resume" in done.stdout
+    arguments = ("--plain", "--name", "x", "--runs", tmp_path / "runs")
+    small = ("play.iterations=0", "evaluate.questions=1", "evaluate.attempts=1")
+    nobody = f"unix://{tmp_path}/nobody.sock"
+    process = start_command("graph.run", *arguments, settings=small, fresh=False, DOCKER_HOST=nobody)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert err.count("\n") == 1
+    assert "DOCKER_HOST" in err
+    assert "--resume" in out
     assert (tmp_path / "runs" / "x" / "log.sqlite").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_full_disk_is_said_before_anything_starts(tmp_path):
+def test_a_full_disk_is_said_before_anything_starts(graph_run, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small)], check=False).returncode:
         pytest.skip("no right to mount here")
     try:
-        command = [sys.executable, "-m", "graph.run", "--runs", str(small / "runs")]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
-        assert done.returncode == 2
-        assert "free" in done.stderr
-        assert done.stderr.count("\n") == 1
+        code, _, err = graph_run("--runs", str(small / "runs"))
+        assert code == 2
+        assert "free" in err
+        assert err.count("\n") == 1
         assert not list((small / "runs").iterdir())
     finally:
         subprocess.run(["umount", str(small)], check=True)

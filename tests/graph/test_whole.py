@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -25,8 +23,7 @@ from graph.settings.configure import configure
 from roles.pocket import WEIGHTS
 from roles.serving.processes import descendants
 from tests.support.benchmark_data import record_file
-from tests.support.paths import ROOT
-from tests.support.processes import PATIENCE_S, all_end, finish, start_command, start_run, wait_until
+from tests.support.processes import PATIENCE_S, all_end, finish, run_command, start_command, start_run, wait_until
 from tests.support.training_samples import sample_digest
 from trainer.data import replay
 from trainer.data.replay import Cursor
@@ -153,8 +150,8 @@ def test_the_same_seed_gives_the_same_head_in_postgresql_and_no_password_is_told
         lines = [json.loads(line) for line in (folder / log_file).read_text().splitlines()]
         assert {line["run"] for line in lines} == {"base"}
     for command in (["events.trace", folder], ["events.trace", f"{guarded_postgres}?run=base"], ["events", "list", tmp_path]):
-        shown = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        assert shown
+        shown = run_command(*command)
+        assert (shown.returncode, bool(shown.stdout)) == (0, True), shown.stderr
 
 
 def test_real_livecodebench_records_are_played_honestly(tmp_path):

@@ -1,8 +1,6 @@
 """Recorded verdicts are reached again under the recorded conditions, and every one that was not true is found."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -12,6 +10,7 @@ from events.facts.values import Digest, Generation, IOPair, Question, Sampling, 
 from events.stores import open_log
 from roles.generation_record import put_question
 from roles.verifier import Verifier
+from tests.support.processes import run_command
 
 pytestmark = pytest.mark.docker
 
@@ -64,8 +63,7 @@ async def record(path, runner, *, planted=(), rules="own", per_test=False, hangs
 
 
 def reverify(path, *options):
-    command = [sys.executable, "-m", "roles", "reverify", str(path), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = run_command("roles", "reverify", path, *options)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

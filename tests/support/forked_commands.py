@@ -30,12 +30,21 @@ from trainer.learn.loss import HIDDEN_PACKAGES, hide_packages, keep_libraries_of
 
 COMMANDS = {
     "benchmarks.update_contenders": "benchmarks.update_contenders",
+    "events": "events.__main__",
+    "events.trace": "events.trace",
+    "events.web": "events.web.__main__",
     "graph.run": "graph.run",
     "graph.goalposts": "graph.goalposts.__main__",
+    "roles": "roles.__main__",
+    "roles.serve": "roles.serve",
+    "trainer": "trainer.__main__",
     "trainer.run": "trainer.run",
     "trainer.evaluate": "trainer.evaluate",
     "trainer.experiment": "trainer.experiment",
     "trainer.gasp": "trainer.gasp",
+    "tests.support.log_consumer": "tests.support.log_consumer",
+    "tests.support.log_writer": "tests.support.log_writer",
+    "tests.support.racing_writer": "tests.support.racing_writer",
 }
 """Their modules."""
 _LIBRARIES = """

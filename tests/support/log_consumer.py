@@ -19,7 +19,8 @@ def write(db: sqlite3.Connection, event: Event) -> None:
         time.sleep(0.001)
 
 
-def main(folder: Path) -> None:
+def main() -> None:
+    folder = Path(sys.argv[1])
     db = sqlite3.connect(folder / "figures.sqlite", isolation_level=None)
     consumer = Consumer(open_log(folder / "log.sqlite"), "killed", db, write)
     sys.stdout.write("ready\n")
@@ -28,4 +29,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

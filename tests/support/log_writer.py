@@ -10,12 +10,11 @@ from pathlib import Path
 from events.facts.log import Log
 from events.facts.types import EpisodeFailed, GoalpostAdded
 from events.stores import open_log
-from tests.support.paths import ROOT
+from tests.support.processes import start_module
 
 
 def start_writer(where: Path | str, name: str, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.support.log_writer", str(where), name, str(count)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return start_module("tests.support.log_writer", where, name, count)
 
 
 def acknowledged(process: subprocess.Popen[str]) -> list[tuple[int, str]]:
@@ -34,11 +33,12 @@ def assert_holds(log: Log, acknowledgements: list[tuple[int, str]]) -> None:
     assert log.verify() is None
 
 
-def main(where: str, name: str, count: int) -> None:
+def main() -> None:
     """Append batches of two facts with a blob, to a stream of its own and to a shared one in turn."""
+    where, name, count = sys.argv[1:]
     log = open_log(where, create=True)
     print_line("ready")
-    for number in range(count):
+    for number in range(int(count)):
         blob = log.put(f"{name} {number} ".encode() * 50)
         stream = ("shared", f"own/{name}")[number % 2]
         added = GoalpostAdded(question=f"{number}", blob=blob, source=name)
@@ -52,4 +52,4 @@ def print_line(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main()

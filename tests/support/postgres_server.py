@@ -6,6 +6,7 @@ program comes from Debian's package; `.ci/postgres` installs it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 USER = "gasp"
@@ -41,29 +43,43 @@ class PostgresServer:
     def __init__(self, programs: Path, folder: Path, options: dict[str, str]) -> None:
         self.data = folder / "data"
         self._programs = programs
-        self._said = folder / "server.log"
+        self._server_log = folder / "server.log"
         port = free_port()
         settings = OPTIONS | {"port": str(port), "unix_socket_directories": str(folder)} | options
         self._options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         self.url = f"postgresql://{USER}@127.0.0.1:{port}/postgres"
-        run(programs / "initdb", "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        run("cp", "-a", _empty_cluster(programs), self.data)
 
     def start(self) -> None:
         """Returns when it takes connections."""
-        run(self._programs / "pg_ctl", "-D", self.data, "-o", self._options, "-l", self._said, "-w", "-t", "60", "start")
+        run(self._programs / "pg_ctl", "-D", self.data, "-o", self._options, "-l", self._server_log, "-w", "-t", "60", "start")
 
     def stop(self, mode: str = "fast") -> None:
         """End it; `immediate` is a crash."""
         run(self._programs / "pg_ctl", "-D", self.data, "-m", mode, "-w", "stop")
 
 
+@cache
+def _empty_cluster(programs: Path) -> Path:
+    """A cluster that is copied for every server: making one takes a second, copying it a tenth."""
+    folder = _new_folder()
+    atexit.register(shutil.rmtree, folder)
+    run(programs / "initdb", "-D", folder / "data", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+    return folder / "data"
+
+
+def _new_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="gasp-postgres-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    return folder
+
+
 @contextmanager
 def postgres_server(programs: Path, **options: str) -> Iterator[PostgresServer]:
     """A running server with settings of one's own."""
-    folder = Path(tempfile.mkdtemp(prefix="gasp-postgres-"))
+    folder = _new_folder()
     try:
-        if os.geteuid() == 0:
-            shutil.chown(folder, "postgres", "postgres")
         server = PostgresServer(programs, folder, options)
         server.start()
         try:

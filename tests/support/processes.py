@@ -31,18 +31,33 @@ NEEDS_VLLM = pytest.mark.skipif(not _has_vllm(), reason="there is no vLLM for CP
 
 
 def start_command(
-    module: str, *arguments: object, settings: Sequence[str] = (), fresh: bool = True, **environment: str
+    module: str, *arguments: object, settings: Sequence[str] = (), fresh: bool = True, cwd: Path = ROOT, **environment: str
 ) -> subprocess.Popen[str]:
     """Start `python -m MODULE ARGUMENTS --set SETTING ...`; not `fresh`: forked from a process that has imported everything."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     command += [part for setting in settings for part in ("--set", setting)]
     kind = subprocess.Popen if fresh else ForkingPopen
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return kind(command, cwd=ROOT, text=True, env={**os.environ, **environment}, **pipes)
+    return kind(command, cwd=cwd, text=True, env={**os.environ, **environment}, **pipes)
 
 
 def start_run(runs: Path, *arguments: str, settings: Sequence[str] = (), fresh: bool = False) -> subprocess.Popen[str]:
-    return start_command("graph.run", "--plain", "--runs", runs, *arguments, settings=settings, fresh=fresh)
+    """Start a run, or go on with one; a new one has a single sandbox container, because each takes most of a second to come and go."""
+    few = ("verify.workers=1", *settings) if settings else ()
+    return start_command("graph.run", "--plain", "--runs", runs, *arguments, settings=few, fresh=fresh)
+
+
+def run_command(module: str, *arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a forked command to its end."""
+    process = start_command(module, *arguments, fresh=False, cwd=cwd, **environment)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def start_module(module: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a module of `tests.support` that appends to a log or reads it; what it writes to standard error is dropped."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return ForkingPopen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> str:

@@ -48,12 +48,13 @@ def sleep_randomly() -> None:
         raise SimulatedFailure
 
 
-def main(where: str, name: str, count: int) -> None:
+def main() -> None:
     """Append batches of one to three facts until so many were appended, to a stream of its own and to a shared one."""
+    where, name, count = sys.argv[1:]
     random.seed(name)
     log = JitteryPostgresLog(PostgresLocation.parse(where)) if is_url(where) else JitterySqliteLog(Path(where))
     done = gave_up = 0
-    while done < count:
+    while done < int(count):
         facts = [EpisodeFailed(error=name, message=str(number)) for number in range(random.randint(1, 3))]
         try:
             log.append(random.choice(["shared", f"own/{name}"]), facts)
@@ -64,4 +65,4 @@ def main(where: str, name: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main()

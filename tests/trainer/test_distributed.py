@@ -1,5 +1,6 @@
 """Two processes make the update that one makes, with whole weights or weights in parts, and only the leading one writes."""
 
+import json
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,6 @@ from tests.trainer.test_run import ROOT, start_trainer, updates
 from trainer.parallel.distributed import SINGLE_PROCESS, World
 from trainer.parallel.fsdp import sharding_stage
 
-ITERATIONS = 2
 TOLERANCE = 1e-3
 """Of the distance that weights move: additions in another order differ in the last bits, and Adam's first steps, which divide by
 the gradient's size, make more of that where it is near 0."""
@@ -34,12 +34,12 @@ STAGES: dict[str, dict[str, str]] = {
 """What `accelerate launch` tells of each configuration."""
 
 
-def play(run: Path, *, tied: bool = False, **learn: object) -> Path:
+def play(run: Path, *, iterations: int = 2, tied: bool = False, **learn: object) -> Path:
     (run / "weights").mkdir(parents=True)
     with closing(open_log(run / "log.sqlite", create=True)) as log:
         example = TinyModelRun(log, run / "weights", tiny_weights(run / "weights", tied=tied))
         example.run(learn={"batch_tokens": 512, **learn}).goalpost(2)
-        for _ in range(ITERATIONS):
+        for _ in range(iterations):
             # An odd number of completions that makes two passes in one process and one in the other.
             example.start(3).episode(lemma=3).episode(lift=None).practice(passing=60, attempts=127).finish()
         example.end()
@@ -81,27 +81,27 @@ def probes(run: Path) -> list[tuple[float, ...]]:
 def assert_same(run: Path, other: Path) -> None:
     """The same steps to weights as near as additions in another order are, and the same files of them."""
     one, two = updates(run), updates(other)
+    assert len(one) > 1
     assert [(fact.samples, fact.step) for fact in one] == [(fact.samples, fact.step) for fact in two]
-    assert len(one) == ITERATIONS
     for single_process_run, together in zip(one, two, strict=True):
         for mine, theirs in zip(single_process_run.steps, together.steps, strict=True):
             assert mine.model_dump(exclude={"metrics"}) == theirs.model_dump(exclude={"metrics"})
             assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-3, abs=1e-4)
-    # The second update goes from the weights and moments of the first.
-    start, end, sharded = tensors(run, one[0].digest), tensors(run, one[1].digest), tensors(other, two[1].digest)
+    # Every update but the first goes from weights and moments that another one left.
+    start, end, sharded = tensors(run, one[0].digest), tensors(run, one[-1].digest), tensors(other, two[-1].digest)
     assert {name: value.shape for name, value in end.items()} == {name: value.shape for name, value in sharded.items()}
     moved = max(float(np.abs(end[name] - start[name]).max()) for name in end)
     apart = max(float(np.abs(end[name] - sharded[name]).max()) for name in end)
     assert apart < TOLERANCE * moved, (apart, moved)
     for mine, yours in zip(probes(run), probes(other), strict=True):
         assert mine == pytest.approx(yours, abs=1e-3)
-    moments, theirs = tensors(run, one[1].digest, OPTIMIZER_FILE), tensors(other, two[1].digest, OPTIMIZER_FILE)
+    moments, theirs = tensors(run, one[-1].digest, OPTIMIZER_FILE), tensors(other, two[-1].digest, OPTIMIZER_FILE)
     assert {name: value.shape for name, value in moments.items()} == {name: value.shape for name, value in theirs.items()}
 
 
 @pytest.fixture(scope="module")
 def played_run(tmp_path_factory) -> Path:
-    return play(tmp_path_factory.mktemp("played") / "run")
+    return play(tmp_path_factory.mktemp("played") / "run", iterations=4)
 
 
 @pytest.fixture(scope="module")
@@ -112,35 +112,30 @@ def single_process_run(played_run: Path, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_processes_that_accelerate_launches_make_the_updates_of_one(
+def test_processes_that_accelerate_launches_and_changing_ones_make_the_updates_of_one(
     played_run: Path, single_process_run: Path, tmp_path: Path
 ) -> None:
+    """Whole weights in two processes, then parts of them, smaller parts in processes that accelerate launches, and one process."""
     run = shutil.copytree(played_run, tmp_path / "run")
-    launch("zero3", "-m", "trainer.run", str(run), "--follow")
-    trained = (run / "trainer.log").read_text()
-    assert '"processes": 2' in trained
-    assert '"stage": 3' in trained
+    until = [str(update.until) for update in updates(single_process_run)]
+    train(run, "ddp", "--until", until[0])
+    train(run, "zero2", "--until", until[1])
+    assert len(updates(run)) == 2
+    launch("zero3", "-m", "trainer.run", str(run), "--until", until[2])
+    assert len(updates(run)) == 3
+    train(run)
+    started = [json.loads(line) for line in (run / "trainer.log").read_text().splitlines() if "trainer_started" in line]
+    assert [(line["processes"], line["stage"]) for line in started] == [(2, 0), (2, 2), (2, 3), (1, 0)]
     assert_same(single_process_run, run)
 
 
 @pytest.mark.slow
 @pytest.mark.endurance
 def test_accelerate_sets_the_variables_of_whole_weights() -> None:
-    """A run that starts with them is in `test_a_run_goes_on_in_parts_or_whole`."""
+    """A run that starts with them is in the test above."""
     variables = launch("ddp", "--no_python", "env").splitlines()
     assert {"WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "RANK=0", "RANK=1", "LOCAL_RANK=0", "LOCAL_RANK=1"} <= set(variables)
     assert not [line for line in variables if "FSDP" in line or "DEEPSPEED" in line]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("configs", [("zero2", "zero3"), ("zero3", None), ("ddp", "zero2")])
-def test_a_run_goes_on_in_parts_or_whole(configs, played_run: Path, single_process_run: Path, tmp_path: Path) -> None:
-    run = shutil.copytree(played_run, tmp_path / "run")
-    first, second = configs
-    train(run, first, "--until", str(updates(single_process_run)[0].until))
-    assert len(updates(run)) == 1
-    train(run, second)
-    assert_same(single_process_run, run)
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def test_a_wrong_plan_is_one_sentence(tmp_path, old, new, words):
     ],
 )
 def test_a_wrong_command_is_one_sentence(arguments, words):
-    process = start_command("trainer.experiment", *arguments)
+    process = start_command("trainer.experiment", *arguments, fresh=False)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert err.count("\n") == 1
@@ -141,7 +141,7 @@ def test_the_plan_for_a_real_model_gives_every_recipe_the_same_samples_and_evalu
 
 
 def test_a_plan_on_paper_names_every_recipe_and_starts_nothing(tmp_path):
-    out, err = start_command("trainer.experiment", READY, "--dry-run", "--runs", tmp_path).communicate(timeout=60)
+    out, err = start_command("trainer.experiment", READY, "--dry-run", "--runs", tmp_path, fresh=False).communicate(timeout=60)
     rows = [row.split() for row in out.splitlines()]
     ready = read_plan(READY)
     assert [row[0] for row in rows[1:-1]] == list(ready.recipes)

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from events.stores.memory import MemoryLog
 from events.web.app import make_app
 from events.web.view.viewer import Viewer
 from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run
+from tests.support.processes import run_command
 from tests.support.viewer_client import wait_until_indexed
-from tests.trainer.test_run import ROOT
 from trainer.data import replay, weight_lineage
 from trainer.data.replay import Cursor
 
@@ -120,14 +119,7 @@ def test_what_names_no_rollout_is_refused(name) -> None:
 
 
 def command(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "trainer", "lineage", *args],
-        cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_command("trainer", "lineage", *args, cwd=cwd)
 
 
 def test_the_command_finds_the_run_and_tells_both_ways(tmp_path) -> None:
