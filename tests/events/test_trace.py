@@ -27,7 +27,7 @@ from events.terminal import drawing, goalpost
 from events.terminal import question as questions
 from events.terminal.attempt import draw_attempt
 from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, policy_updated, question
-from tests.support.forked_cli import run_forked
+from tests.support.processes import run_command
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n\ud800"
 
@@ -338,7 +338,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_forked(*arguments)
+    return run_command(*arguments)
 
 
 def test_the_command_prints_json_of_a_run_and_of_a_goalpost(run: Path) -> None:

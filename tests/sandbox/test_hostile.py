@@ -119,7 +119,7 @@ async def test_hostile_programs_mixed_with_good_ones_change_no_good_result_and_l
     runner = DockerRunner(SHORT, workers=4, run="tests-hostile-mixed")
     traces = ContainerLeftovers(engine.connect(), "tests-hostile-mixed")
     chance = random.Random(1)
-    jobs = [job(program) for program in chance.sample(PROGRAMS, 60)] + [GOOD] * 120
+    jobs = [job(program) for program in chance.sample(PROGRAMS, 40)] + [GOOD] * 120
     chance.shuffle(jobs)
     try:
         running = asyncio.create_task(runner.run(jobs))

@@ -54,7 +54,7 @@ _LIBRARIES = """
     trainer.experiments.progress trainer.experiments.report trainer.job.job trainer.learn.loop trainer.learn.tuning
     trainer.learn.update_report
 """.split()
-_CHILDREN = {"graph.run": 4, "trainer.experiment": 3}
+_CHILDREN = {"graph.run": 4, "trainer.experiment": 3, "trainer.gasp": 2}
 """How many commands each may start."""
 _SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER = 1, 15, 36
 _MESSAGE_BYTES = 2**20

@@ -29,8 +29,8 @@ from tests.support.tiny_model import TinyModelRun, tiny_weights
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.loop import Trainer
 
-ITERATIONS = 8
-KILLS = 12
+ITERATIONS = 6
+KILLS = 9
 PATIENCE_S = 60
 
 pytestmark = pytest.mark.slow
