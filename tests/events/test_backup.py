@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from events.stores import open_log
 from tests.support.damaged_logs import execute_without_triggers
 from tests.support.example_runs import example_run
 from tests.support.log_contract import episode_failed
-from tests.support.log_writer import start_writer
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -39,7 +41,12 @@ def test_a_backup_is_the_log(where: Path | str, tmp_path: Path) -> None:
 
 
 def test_a_backup_while_a_run_writes_is_one_moment_of_it(where: Path | str, tmp_path: Path) -> None:
-    writer = start_writer(where, "w", 100_000)
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.log_writer", str(where), "w", "100000"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert writer.stdout is not None
     for _ in range(10):
         writer.stdout.readline()
