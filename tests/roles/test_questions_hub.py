@@ -7,18 +7,17 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from tests.support.paths import ROOT
 
 LOAD = """
 import sys
 from events.facts.errors import BadInput
 from roles.questions.load import load_questions
-try:
-    print([question.entry for question in load_questions(sys.argv[1], "test").questions])
-except BadInput as error:
-    print("refused:", error)
+for setting in sys.argv[1:]:
+    try:
+        print([question.entry for question in load_questions(setting, "test").questions])
+    except BadInput as error:
+        print("refused:", error)
 """
 CACHE = """
 import sys
@@ -49,14 +48,16 @@ def offline(folder, code, *arguments):
     return ended.stdout
 
 
-@pytest.mark.parametrize("setting", ["humaneval", "mbppplus?limit=3", "livecodebench?paper=train"])
-def test_without_a_network_one_sentence_names_the_data_set_and_the_alternative(tmp_path, setting):
-    sentence = offline(tmp_path, LOAD, setting)
-    name = setting.split("?")[0]
-    names = {"humaneval": "openai/openai_humaneval", "mbppplus": "evalplus/mbppplus", "livecodebench": "livecodebench/code_gen"}
-    assert sentence.startswith(f"refused: The hub's {names[name]}")
-    assert f"{name}:FILE" in sentence
-    assert sentence.count("\n") == 1
+def test_without_a_network_one_sentence_names_the_data_set_and_the_alternative(tmp_path):
+    settings = {
+        "humaneval": "openai/openai_humaneval",
+        "mbppplus?limit=3": "evalplus/mbppplus",
+        "livecodebench?paper=train": "livecodebench/code_gen",
+    }
+    sentences = offline(tmp_path, LOAD, *settings).splitlines()
+    for (setting, name), sentence in zip(settings.items(), sentences, strict=True):
+        assert sentence.startswith(f"refused: The hub's {name}")
+        assert f"{setting.split('?')[0]}:FILE" in sentence
 
 
 def test_a_table_in_the_local_cache_is_read(tmp_path):
@@ -85,5 +86,6 @@ def test_the_files_of_a_release_in_the_local_cache_are_read(tmp_path):
             "public_test_cases": tests, "private_test_cases": tests,
         }  # fmt: skip
         (snapshot / name).write_text(json.dumps(record) + "\n")
-    assert offline(tmp_path, LOAD, "livecodebench?release=v2") == "['Solution.go', 'Solution.go']\n"
-    assert "(test3.jsonl) cannot be had" in offline(tmp_path, LOAD, "livecodebench?release=v3")
+    loaded, refused = offline(tmp_path, LOAD, "livecodebench?release=v2", "livecodebench?release=v3").splitlines()
+    assert loaded == "['Solution.go', 'Solution.go']"
+    assert "(test3.jsonl) cannot be had" in refused
