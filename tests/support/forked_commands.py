@@ -176,6 +176,7 @@ def become(request: dict[str, Any], files: list[int]) -> None:
             module.run_main(module.main)
         else:
             module.main()
+            code = 0
     except SystemExit as end:
         code = end.code
     except BaseException as error:
