@@ -99,6 +99,7 @@ def main(
     all_settings: Annotated[bool, typer.Option("--all", help="With --settings: list every setting.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One line an iteration instead of a live display.")] = False,
     parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process, which started us, ends.")] = None,
+    processes: Annotated[int, typer.Option(min=1, hidden=True, help="Processes that play beside us, and share the cores.")] = 1,
 ) -> None:
     """Parse, then play."""
     if parent is not None and not die_with_parent(parent):
@@ -110,7 +111,7 @@ def main(
     plain = plain or not console.is_terminal or console.is_dumb_terminal
     if join is not None or weights is not None:
         _refuse_with_join(join, config_file, overrides, name, log, resume, dry_run, serve_weights, players)
-        join_and_play(join or "", runs, weights, console, plain=plain)
+        join_and_play(join or "", runs, weights, console, plain=plain, processes=processes)
         return
     _refuse_with_resume(resume, config_file, overrides, name, log)
     config = None if resume is not None else configure(config_file, overrides or [])
@@ -225,7 +226,8 @@ def play(
         try:
             if not finished:
                 with logging.log_lifetime("run", position=log.head().position):
-                    shutdown.run(_play_run(session, console, plain=plain, launcher=launcher))
+                    processes = 1 if launcher is None else 1 + launcher.sharing_cores
+                    shutdown.run(_play_run(session, console, plain=plain, launcher=launcher, processes=processes))
         except BaseException:
             again = f"{typed_command('graph.run')} --resume {shlex.quote(str(folder))}"
             console.print(f"The run is kept; go on with: {escape(again)}", style="dim", soft_wrap=True, highlight=False)
@@ -244,8 +246,10 @@ def _stopped_within_iteration(log: Log) -> bool:
     return kinds[-1:] == ["iteration_started"]
 
 
-def join_and_play(where: str, runs: Path, weights: str | None, console: RaisingConsole, *, plain: bool) -> None:
-    """Play shares of a run that others play, until it is finished."""
+def join_and_play(
+    where: str, runs: Path, weights: str | None, console: RaisingConsole, *, plain: bool, processes: int = 1
+) -> None:
+    """Play shares of a run that others play, until it is finished; `processes` of them share the cores of this machine."""
     from events.cli.output import show_activity
     from events.text import logging
     from graph.setup.join import join_run
@@ -260,11 +264,13 @@ def join_and_play(where: str, runs: Path, weights: str | None, console: RaisingC
         logs.mkdir(exist_ok=True)
         logging.configure(file=logs / f"{session.player}.log", run=joined.folder.name)
         with logging.log_lifetime("player", position=session.log.head().position):
-            shutdown.run(_play_run(session, console, plain=plain))
+            shutdown.run(_play_run(session, console, plain=plain, processes=processes))
     console.print(f"The run is finished; this was the player {session.player}.", style="dim", soft_wrap=True, highlight=False)
 
 
-async def _play_run(session: Session, console: RaisingConsole, *, plain: bool, launcher: PlayerLauncher | None = None) -> None:
+async def _play_run(
+    session: Session, console: RaisingConsole, *, plain: bool, launcher: PlayerLauncher | None = None, processes: int = 1
+) -> None:
     """Play, and close everything at the end, however it ends."""
     from events.cli.output import show_activity
     from events.process.activity import Activity
@@ -290,7 +296,8 @@ async def _play_run(session: Session, console: RaisingConsole, *, plain: bool, l
             trainer.start()
             if launcher is not None:
                 tasks.append(asyncio.create_task(PlayerSupervisor(launcher, activity).run()))
-        async with open_models(config, session.opening_weights, folder, activity, session.shared_servers) as models:
+        weights, servers = session.opening_weights, session.shared_servers
+        async with open_models(config, weights, folder, activity, servers, processes) as models:
             play = assemble_play(
                 folder,
                 config,

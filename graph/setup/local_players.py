@@ -54,6 +54,7 @@ class LocalPlayers:
 
     def __init__(self, count: int, folder: Path, gpus: Sequence[str]) -> None:
         self.count = count
+        self.sharing_cores = 0 if gpus else count
         self._folder = folder.absolute()
         self._gpus = gpus
         self._players: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
@@ -65,6 +66,7 @@ class LocalPlayers:
     async def start(self, number: int) -> None:
         """See `PlayerLauncher.start`."""
         command = [sys.executable, "-m", "graph.run", "--plain", "--join", str(self._folder), "--parent", str(os.getpid())]
+        command += ["--processes", str(1 + self.sharing_cores)]
         gpus = {"CUDA_VISIBLE_DEVICES": self._gpus[number]} if self._gpus else {}
         file = self._file(number)
         file.parent.mkdir(exist_ok=True)

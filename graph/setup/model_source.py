@@ -60,6 +60,7 @@ async def open_models(
     logs: Path,
     activity: Activity,
     shared: SharedServers | None = None,
+    processes: int = 1,
 ) -> AsyncIterator[dict[str, Model]]:
     """Open a model for each policy, by its name. `Model.policy` says which weights it serves, which need not be these yet.
 
@@ -69,6 +70,7 @@ async def open_models(
         logs: folder for the logs of servers.
         activity: gets progress while servers start, models load and completions are sampled.
         shared: given where other processes sample from the same servers.
+        processes: processes on this machine that open models at the same time, and share its cores.
 
     Raises:
         BadInput: the settings ask for something that is not here.
@@ -77,7 +79,7 @@ async def open_models(
     async with AsyncExitStack() as stack:
         in_process = config.serve.backend == "transformers"
         # In a thread, so that Ctrl-C need not wait until everything is loaded.
-        models = await asyncio.to_thread(_in_process, config, policies, activity) if in_process else {}
+        models = await asyncio.to_thread(_in_process, config, policies, activity, processes) if in_process else {}
         servers: dict[Digest | str, Replicas] = {}
         for name, weights in () if in_process else policies.items():
             folder = adapter_base(weights.folder)
@@ -85,14 +87,14 @@ async def open_models(
             # Adapters on one base share its servers.
             key = base.digest if config.learn.lora.rank else name
             if key not in servers:
-                servers[key] = await _replicas(config, base, logs, activity, stack)
+                servers[key] = await _replicas(config, base, logs, activity, stack, processes)
             models[name] = _served_by(config, servers[key], base, shared)
         for model in models.values():
             stack.push_async_callback(model.close)
         yield models
 
 
-def _in_process(config: Config, policies: Mapping[str, PolicyWeights], activity: Activity) -> dict[str, Model]:
+def _in_process(config: Config, policies: Mapping[str, PolicyWeights], activity: Activity, processes: int) -> dict[str, Model]:
     from roles.models.transformers import TransformersModel
 
     gpu = config.serve.devices.split(",")[0].strip()
@@ -101,7 +103,7 @@ def _in_process(config: Config, policies: Mapping[str, PolicyWeights], activity:
             weights.folder,
             weights.digest,
             max_prompt_tokens=config.max_prompt_tokens,
-            threads=threads_of(config, weights.folder),
+            threads=threads_of(config, weights.folder, processes=processes),
             device=f"cuda:{gpu}" if gpu else None,
             dtype=config.serve.dtype,
             activity=activity,
@@ -117,7 +119,9 @@ def _served_by(config: Config, replicas: Replicas, base: PolicyWeights, shared: 
     return model() if shared is None else model(run=shared.run, loads=shared.loads)
 
 
-async def _replicas(config: Config, weights: PolicyWeights, logs: Path, activity: Activity, stack: AsyncExitStack) -> Replicas:
+async def _replicas(
+    config: Config, weights: PolicyWeights, logs: Path, activity: Activity, stack: AsyncExitStack, processes: int
+) -> Replicas:
     from roles.models.replicas import Replicas, served_model_name
 
     serve = config.serve
@@ -137,7 +141,7 @@ async def _replicas(config: Config, weights: PolicyWeights, logs: Path, activity
         nonlocal last
         last = one_line(line, 100)
 
-    serving = _serving(config, weights, logs)
+    serving = _serving(config, weights, logs, processes)
     with activity.task(f"starting vLLM, whose log is in {logs}", note=lambda: last):
         fleet = await start_fleet(serving, progress)
     stack.push_async_callback(fleet.close)
@@ -156,7 +160,7 @@ def check_servers(config: Config, weights: PolicyWeights) -> None:
     assign_devices(_serving(config, weights, Path()), cpu=built_for_cpu())
 
 
-def _serving(config: Config, weights: PolicyWeights, logs: Path) -> ServingConfig:
+def _serving(config: Config, weights: PolicyWeights, logs: Path, processes: int = 1) -> ServingConfig:
     from roles.serving.command import ServingConfig
 
     serve, rank, policies = config.serve, config.learn.lora.rank, len(set(config.policy_of.values()))
@@ -171,7 +175,7 @@ def _serving(config: Config, weights: PolicyWeights, logs: Path) -> ServingConfi
         gpu_memory=serve.gpu_memory,
         kv_cache_gib=serve.kv_cache_gib,
         # Two policies with whole weights have servers of their own, which compute at the same time.
-        threads=threads_of(config, weights.folder, processes=serve.replicas * (1 if rank else policies)),
+        threads=threads_of(config, weights.folder, processes=processes * serve.replicas * (1 if rank else policies)),
         context=config.window,
         rank=rank,
         adapters=policies,

@@ -39,6 +39,8 @@ class PlayerLauncher(Protocol):
     """How many players it keeps, with the numbers from 0 on."""
     where: str
     """Such as `on this machine`."""
+    sharing_cores: int
+    """How many of them sample on the cores of this process."""
 
     async def start(self, number: int) -> None:
         """Start a player, which need not run at once."""

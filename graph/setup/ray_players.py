@@ -91,6 +91,7 @@ class RayPlayers:
                 " there, with this version of Python and of Ray."
             ) from error
         self.count = count
+        self.sharing_cores = 0
         self.where = f"on {address}"
         self._folder = folder.absolute()
         self._arguments = ["--join", url, "--weights", weights or str(self._folder)]

@@ -11,7 +11,7 @@ from events.facts.errors import BadInput
 from events.process.activity import Activity
 from graph.settings.config import Config
 from graph.setup import player_supervisor
-from graph.setup.local_players import gpus_for_players
+from graph.setup.local_players import LocalPlayers, gpus_for_players
 from graph.setup.player_launchers import PlayerRequest, make_launcher, parse_players
 from graph.setup.player_supervisor import PlayerEnd, PlayerSupervisor
 
@@ -55,6 +55,11 @@ def test_every_player_of_a_machine_has_gpus_of_its_own(monkeypatch):
     named = SHARED.model_copy(update={"serve": SHARED.serve.model_copy(update={"devices": "0"})})
     with pytest.raises(BadInput, match=r"would use the same GPUs; leave it empty"):
         gpus_for_players(named, 1)
+
+
+def test_players_divide_the_cores_unless_they_have_gpus_of_their_own(tmp_path):
+    assert LocalPlayers(3, tmp_path, []).sharing_cores == 3
+    assert LocalPlayers(2, tmp_path, ["1", "2"]).sharing_cores == 0
 
 
 class FakeLauncher:
