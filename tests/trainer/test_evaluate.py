@@ -81,6 +81,21 @@ def test_what_is_examined_already_is_only_shown(run):
     assert "95% interval" in first
 
 
+def test_how_sure_a_policy_is_of_its_greedy_answers_is_measured_once(run):
+    command = (run, "--set", "practice", "--questions", "4", "--certainty")
+    result = json.loads(run_command(*command, "--json"))
+    with closing(open_run(str(run))) as log:
+        head, kinds = log.head(), [event.fact.kind for event in log.read(result["stream"])]
+        assert kinds == ["attempts_made", "attempts_verified"] * 4 + ["evaluation_finished", "calibration_finished"]
+        fact = result["calibration"]
+        scores = json.loads(log.get(fact["scores"]))
+        assert (result["attempts"], result["sampling"]["temperature"], fact["answers"], len(scores)) == (1, 0.0, 4, 4)
+        assert fact["passed"] == sum(passed for _, passed, _, _ in scores) == sum(result["successes"].values()) > 0
+        assert all(0 < value < 1 for score in scores for value in score[2:])
+        assert "average precision" in run_command(*command)
+        assert log.head() == head
+
+
 def test_a_model_gets_a_log_of_its_own_and_is_sampled_as_a_run_samples_it(run, tmp_path):
     shutil.copytree(WEIGHTS, tmp_path / "mine")
     alone = json.loads(run_command(tmp_path / "mine", "--runs", tmp_path, *SMALL, "--json"))
