@@ -44,17 +44,14 @@ class ChatEncoding:
             )
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.ends = _end_token_ids(folder, self._tokenizer)
+            ends = _end_token_ids(folder, self._tokenizer)
+            self.ends = frozenset(ends)
             """Ids that end a completion: those of the generation config and the tokenizer's own."""
+            self.end: int | None = next(iter(ends), None)
+            """The id that ends a completion where it is given: the first of the generation config, else the tokenizer's own."""
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"Tokenizer in {folder} cannot be loaded ({error}); is the folder whole?") from error
         self._around = cache(self._render)
-
-    @property
-    def end(self) -> int | None:
-        """The id that ends a completion: the tokenizer's own, else one of the generation config; None where there is none."""
-        own = self._tokenizer.eos_token_id
-        return own if own is not None else min(self.ends, default=None)
 
     def encode(self, request: GenerationRequest) -> tuple[int, ...]:
         """The ids [P] of a prompt, cut to the limit; BadInput without a usable chat template, or if the limit is too low."""
@@ -117,9 +114,9 @@ class ChatEncoding:
         return (*self.encode_text(head, special=True), *middle), tuple(self.encode_text(tail, special=True))
 
 
-def _end_token_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
+def _end_token_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
     file = folder / "generation_config.json"
     config = json.loads((file if file.exists() else folder / "config.json").read_text())
     eos = config.get("eos_token_id")
     ends = eos if isinstance(eos, list) else [eos]
-    return frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)
+    return tuple(dict.fromkeys(end for end in (*ends, tokenizer.eos_token_id) if end is not None))
