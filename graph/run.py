@@ -9,6 +9,7 @@ import asyncio
 import os
 import shlex
 import signal
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -319,11 +320,7 @@ async def _play_run(
         await asyncio.wait({playing})
         await asyncio.sleep(2 * REFRESH_S if plain else 0)
     finally:
-        for task in tasks:
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        await _cancel(tasks)
         with show_activity(console=console) as stopping, stopping.task("stopping the trainer and the sandbox"):
             await asyncio.to_thread(trainer.stop)
             if launcher is not None:
@@ -331,6 +328,14 @@ async def _play_run(
             await runner.close()
     if not playing.cancelled():
         playing.result()
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def _display(log: Log, console: RaisingConsole, config: Config, activity: Activity, *, plain: bool) -> None:
