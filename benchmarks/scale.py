@@ -20,7 +20,7 @@ import typer
 from benchmarks import section
 from benchmarks.command import run_main
 from benchmarks.rounds import table
-from benchmarks.simulated_players import APPENDS, SimulatedRun, World, cpu_s, simulate
+from benchmarks.simulated_players import SimulatedRun, World, cpu_s, simulate
 from benchmarks.synthetic_questions import random_steps, synthetic_question
 from events.facts.errors import BadInput
 from events.facts.streams import RUN
@@ -90,7 +90,7 @@ def main(
     programs = find_postgres()
     if programs is None:
         raise BadInput("There is no PostgreSQL server to start; install one with .ci/postgres.")
-    world, runs = replace(World(), speedup=speedup), []
+    world, runs = replace(World(), speedup=speedup), list[SimulatedRun]()
     with postgres_server(programs, max_connections="200") as server:
         for size in map(int, connections.split(",")):
             for number in map(int, players.split(",")):
@@ -153,7 +153,7 @@ def _reading(url: str, players: int) -> tuple[float, float, float, float]:
             log.version(RUN)
             board.open()
 
-        repeated = max(1, 2000 // events)
+        repeated = max(1, 100_000 // events)
         each = [_cost(log, read, repeated, events * repeated), _cost(log, poll, POLLS, POLLS)]
     return *each[1], *each[0]
 
@@ -191,15 +191,16 @@ def _simulated(runs: Sequence[SimulatedRun], costs: Costs, world: World) -> list
     """What the simulated runs took, by players and connections."""
     sizes = sorted({run.connections for run in runs})
     rows = []
-    for number in sorted({run.players for run in runs}):
+    for number in sorted({run.players for run in runs} | set(COMPUTED)):
         by_size = {run.connections: run for run in runs if run.players == number}
-        demand = number * APPENDS * world.iterations / (world.ideal_s(number) / world.speedup)
-        free = queued_s(number, world, costs.server) / world.ideal_s(number)
-        measured = [f"{by_size[size].slowdown:.2f} ({by_size[size].rate:.0f}/s)" if size in by_size else "" for size in sizes]
-        rows.append(
-            [str(number), f"{number * world.speedup:,.0f}".replace(",", " "), f"{demand:.0f}/s", *measured, f"{free:.2f}"]
-        )
-    head = ["players", "as many real ones", "appends asked", *(f"{size} connections" for size in sizes), "computed"]
+        measured = [
+            f"{run.slowdown:.2f} ({run.rate:.0f}/s, {run.cores:.0%})" if (run := by_size.get(size)) else "" for size in sizes
+        ]
+        computed = [f"{queued_s(number, world, ms) / world.ideal_s(number):.2f}" for ms in (costs.server, costs.append)]
+        real, asked = (f"{value:,.0f}".replace(",", " ") for value in (number * world.speedup, world.asked(number)))
+        rows.append([str(number), real, f"{asked}/s", *measured, *computed])
+    head = ["players", "as many real ones", "appends asked for", *(counted(size, "connection") for size in sizes)]
+    head += ["computed: a core for the server", "and network and disk"]
     return table(head, rows)
 
 
