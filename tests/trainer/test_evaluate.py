@@ -48,7 +48,7 @@ def answers(log: Log, stream: str) -> list[AttemptsMade]:
 def run(tmp_path_factory) -> Path:
     """A run whose student has learned once, with weights that happen to be the shipped ones."""
     folder = tmp_path_factory.mktemp("runs") / "base"
-    config = Config()
+    config = Config(verify={"workers": 1})
     with closing(create_run(folder, config, read_inputs(config))) as log:
         learned = policy_updated(iteration=1, after=0, until=1, parent=POCKET)
         example = example_run(log, policy=POCKET).goalpost().start().episode().finish()
@@ -115,7 +115,7 @@ def test_other_sampling_and_other_questions_are_another_evaluation(run):
 
 
 def test_a_run_whose_log_is_in_postgresql_is_examined_there(postgres, tmp_path):
-    config = Config()
+    config = Config(verify={"workers": 1})
     with closing(create_run(tmp_path / "far", config, read_inputs(config), f"{postgres}?run=examined")) as log:
         result = json.loads(run_command("far", "--runs", tmp_path, *SMALL, "--json"))
         kinds = [event.fact.kind for event in log.read(result["stream"])]
