@@ -33,6 +33,7 @@ from events.reports.run_overview import nearest_goalposts
 from events.reports.training_warnings import LOGPROB_METRIC, diagnose
 from events.terminal.drawing import next_commands
 from events.text.logging import logger
+from events.text.phrases import counted
 from events.text.safe_text import one_line
 from graph.play import state
 from graph.play.edges import successor
@@ -143,12 +144,14 @@ def live_view(monitor: RunMonitor, iterations: int, doing: str, warnings: Sequen
     summary = monitor.summary
     learned = _learned(summary)
     done = len(learned)
+    behind = max(summary.samples.after) - max(learned, default=0)
     elapsed = summary.played + _seconds(summary.latest, datetime.now(UTC))
     head = Text.assemble(
         ("GASP ", "bold"),
         f"iteration {min(done + 1, iterations)} of {iterations}   ",
         f"{format_duration(elapsed)} played, {_left(summary, iterations)} left   ",
         f"{summary.tokens / max(elapsed, 1):,.0f} tokens/s   {_accepted(summary, ', ')}",
+        f"   learning is {counted(behind, 'iteration')} behind" * (behind > 0),
     )
     nodes = "  ".join(f"{node} {count}" for node, count in sorted(monitor.nodes.items()))
     now = Text(f"{doing or 'waiting'}   {nodes}", style="dim", no_wrap=True, overflow="ellipsis")

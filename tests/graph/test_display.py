@@ -6,6 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
+from events.facts.types import IterationFinished
 from events.process.activity import Activity
 from events.process.console import RaisingConsole
 from events.stores.memory import MemoryLog
@@ -59,6 +60,9 @@ def test_the_screen_shows_where_the_run_is(played):
     shown = text(live_view(display_of(played), 40, "sampling 10 answers"))
     for words in ("iteration 2 of 40", "left", "tokens/s", "1 lemmas, 1 lifts", "sampling 10 answers", "solver 1"):
         assert words in shown
+    assert "behind" not in shown
+    played.append("run", [IterationFinished(iteration=2, finished=1, failed=0)])
+    assert "learning is 1 iteration behind" in text(live_view(display_of(played), 40, ""))
 
 
 def test_a_budget_of_samples_says_how_many_iterations_are_expected(played):
