@@ -21,6 +21,7 @@ from events.facts.errors import BadInput
 from events.process import shutdown
 from events.process.console import detachable_console
 from events.text.safe_text import markup, one_line
+from roles.questions.pocket_folders import POCKET_FOLDERS
 
 if TYPE_CHECKING:
     from roles.serving.command import ServingConfig
@@ -32,7 +33,7 @@ _PROGRESS_INTERVAL_S = 10.0
 
 HELP = """Serve a model with vLLM (OpenAI's protocol), until Ctrl-C.
 
-MODEL is a folder in Hugging Face format, or `pocket` for the weights that ship with the project. Servers listen on 127.0.0.1,
+MODEL is a folder in Hugging Face format, or `pocket` or `pocket2`, which ship with the project. Servers listen on 127.0.0.1,
 and every request must bring a key: that in VLLM_API_KEY, or a new one that only you can read. When this command ends, even by
 kill -9, so do they. See docs/serving.md.
 
@@ -48,7 +49,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exce
 
 @app.command(help=HELP, no_args_is_help=True)
 def main(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of the model, or `pocket`.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of the model, `pocket` or `pocket2`.")],
     name: Annotated[str, typer.Option(help="What requests call it; the folder's name by default.")] = "",
     replicas: Annotated[int, typer.Option(min=1, help="Servers with the same weights (data parallelism).")] = 1,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs of one server.")] = 1,
@@ -71,13 +72,12 @@ def main(
     logs: Annotated[Path, typer.Option(help="Folder for their logs.")] = Path("runs/serve"),
 ) -> None:
     """Put the settings together, then serve."""
-    from roles.pocket import WEIGHTS
     from roles.serving.command import ServingConfig
 
-    folder = WEIGHTS if model == "pocket" else Path(model)
+    folder = POCKET_FOLDERS[model] / "weights" if model in POCKET_FOLDERS else Path(model)
     serving = ServingConfig(
         weights=folder,
-        name=name or ("pocket" if model == "pocket" else folder.resolve().name),
+        name=name or (model if model in POCKET_FOLDERS else folder.resolve().name),
         logs=logs,
         replicas=replicas,
         tensor_parallel=tensor_parallel,
@@ -103,7 +103,7 @@ def _default_threads(model: str, replicas: int) -> int:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdecimal() and int(threads):
         return int(threads)
-    return 1 if model == "pocket" else max(1, len(os.sched_getaffinity(0)) // replicas)
+    return 1 if model in POCKET_FOLDERS else max(1, len(os.sched_getaffinity(0)) // replicas)
 
 
 def _key_from_environment(host: str) -> str:

@@ -36,6 +36,7 @@ from graph.settings.configure import configure, naming_setting
 from graph.settings.gguf_folder import is_gguf
 from graph.settings.model_location import local_model_folder
 from roles.questions.named_sets import parse_spec
+from roles.questions.pocket_folders import POCKET_FOLDERS
 from roles.questions.question_set import Split
 
 _MARKS: Final = re.compile(
@@ -108,7 +109,7 @@ def _whence(model: str) -> str:
         return str(error)
     if is_gguf(model):
         return "a GGUF file: dequantised to float32 when the run starts"
-    if model == "pocket":
+    if model in POCKET_FOLDERS:
         return "which ships with the project"
     return "of the hub, not in the local cache: fetched when the run starts" if folder is None else f"from {folder}"
 

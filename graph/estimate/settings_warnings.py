@@ -15,6 +15,7 @@ from graph.estimate.budget import Budget
 from graph.settings.config import Config
 from graph.settings.model_location import local_model_folder
 from graph.settings.refusals import refusals
+from roles.questions.pocket_folders import POCKET_FOLDERS
 
 BFLOAT16_ROUNDING: Final = 1.0
 """Logprob mismatch of a token, in nats, that is usual when completions are sampled in bfloat16."""
@@ -34,8 +35,11 @@ def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
             f"serve.dtype=bfloat16 rounds more than learn.drift={config.mismatch_limit:g} nats a token allow, so that"
             " the trainer would stop; leave learn.drift unset"
         )
-    if config.prompts == "pocket" and config.model != "pocket":
-        yield "prompts=pocket are in the pocket model's language; other models want prompts=base or prompts=instruct"
+    if config.prompts in POCKET_FOLDERS and config.model != config.prompts:
+        yield (
+            f"prompts={config.prompts} are in the language of the model of that name; other models want prompts=base or"
+            " prompts=instruct"
+        )
     folder = _here(config.model)
     with suppress(BadInput):  # a GGUF file that cannot be read, which the report says already
         yield from refusals(config, folder)

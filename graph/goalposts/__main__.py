@@ -32,6 +32,7 @@ from graph.run import play
 from graph.settings.config import Config
 from graph.settings.configure import configure, with_overrides
 from roles.questions.named_sets import SOURCES, parse_spec
+from roles.questions.pocket_folders import POCKET_FOLDERS
 
 if TYPE_CHECKING:
     from graph.goalposts.filter import GoalpostFilter
@@ -100,7 +101,7 @@ def _writable(file: Path, option: str, set_spec: str) -> None:
     """Refuse now what could not be written after a day of sampling."""
     if file.suffix != ".jsonl" or file.is_dir() or not os.access(file.parent, os.W_OK):
         raise BadInput(f"{option} {file} cannot be written; give a file name that ends in .jsonl, in a folder that is there.")
-    place = None if set_spec == "pocket" else parse_spec(set_spec, "goalposts").place
+    place = None if set_spec in POCKET_FOLDERS else parse_spec(set_spec, "goalposts").place
     if file.exists() and place is not None and place.exists() and file.samefile(place):
         raise BadInput(f"{option} {file} is the question set itself; give another file.")
 
@@ -159,7 +160,7 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
 def _keeps_errata(set_spec: str) -> bool:
     from roles.questions.records import effective_options
 
-    if set_spec == "pocket":
+    if set_spec in POCKET_FOLDERS:
         return False
     spec = parse_spec(set_spec, "goalposts")
     return bool(SOURCES[spec.name].errata) and effective_options(spec).get("errata") == "keep"

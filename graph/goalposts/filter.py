@@ -71,7 +71,7 @@ class GoalpostFilter:
                     on_result(self.results[-1])
 
     async def _ask_policy(self, server: _PolicyServer, checkpoint: Checkpoint) -> PolicyResult:
-        count, streams = len(self.left), []
+        asked, streams = [question.id for question in self.left], []
         for settings in _evaluation_rounds(self.config.evaluate):
             name = evaluation_name(self.name, self.left, settings, server.prompts.digest)
             stream = policy_evaluation_stream(name, checkpoint.policy, self.config.seed)
@@ -89,13 +89,15 @@ class GoalpostFilter:
             streams.append(stream)
             if not self.left:
                 break
+        left = {question.id for question in self.left}
         return PolicyResult(
             who=server.policies.name,
             policy=checkpoint.policy,
             iteration=checkpoint.iteration,
             streams=tuple(streams),
-            asked=count,
-            dropped=count - len(self.left),
+            asked=len(asked),
+            dropped=len(asked) - len(self.left),
+            solved=tuple(name for name in asked if name not in left),
         )
 
     def _finished(self, stream: str) -> Event | None:

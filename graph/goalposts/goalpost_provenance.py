@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from events.facts.values import Digest, Sampling, Value
+from events.facts.values import Digest, QuestionId, Sampling, Value
 
 PROVENANCE_SUFFIX: Final = ".provenance.json"
 """Suffix of the provenance file, in the place of `.jsonl`."""
@@ -26,7 +26,9 @@ class PolicyResult(Value):
     asked: int
     """Questions that no policy before it had solved."""
     dropped: int
-    """Questions that it solved."""
+    """Questions that it solved ..."""
+    solved: tuple[QuestionId, ...] = ()
+    """... and which; empty in files of before this was written down."""
 
 
 class GoalpostProvenance(Value):

@@ -280,10 +280,10 @@ class Config(BaseSettings):
     recipe: str = "gasp_real"
     """The algorithm by name, see docs/recipes.md."""
     model: str = "pocket"
-    """`pocket`, a folder with a causal LM in Hugging Face format, a GGUF file, whose weights are dequantised, or a name of the
-    hub, such as `Qwen/Qwen2.5-Coder-7B` or `Qwen/Qwen2.5-Coder-7B@REVISION`; see docs/models.md."""
+    """`pocket`, `pocket2`, a folder with a causal LM in Hugging Face format, a GGUF file, which is dequantised, or a name of
+    the hub, such as `Qwen/Qwen2.5-Coder-7B` or `Qwen/Qwen2.5-Coder-7B@REVISION`; see docs/models.md."""
     prompts: str = "pocket"
-    """Prompt set: `base`, `instruct`, `short` or `pocket`, or a folder of your own."""
+    """Prompt set: `base`, `instruct`, `short`, `completion`, `pocket` or `pocket2`, or a folder of your own."""
     policies: Literal["shared", "separate"] = "shared"
     """Whether teacher and student share weights [paper: shared]."""
     max_prompt_tokens: Annotated[int, Field(ge=16, le=10_000_000)] = 256
@@ -292,7 +292,7 @@ class Config(BaseSettings):
     """CPU threads of each process that samples or trains; 0: one for small models, else the cores. Other numbers change the
     last bits of weights and logprobs."""
     goalposts: str = "pocket"
-    """Question set, see docs/questions.md: `pocket`, a JSONL file, or a benchmark such as `livecodebench?paper=train`."""
+    """Question set, see docs/questions.md: `pocket`, `pocket2`, a JSONL file, or a benchmark (`livecodebench?paper=train`)."""
     practice: str = "pocket"
     """Question set for real-data RL, and of the open seat's first references; or `goalposts`."""
     test: str = "pocket"

@@ -18,6 +18,7 @@ from events.facts.errors import BadInput
 from events.facts.weights import ADAPTER_CONFIG_FILE
 from events.text.safe_text import one_line
 from graph.settings.gguf_folder import converted_folder, is_converted, is_gguf
+from roles.questions.pocket_folders import POCKET_FOLDERS
 
 HUB_FILES: Final = ("*.safetensors", "*.json", "merges.txt", "vocab.txt", "tokenizer*", "*.jinja")
 """Files that are fetched of a model of the hub."""
@@ -29,10 +30,8 @@ _HUB: Final = re.compile(
 
 def model_folder(spec: str) -> Path:
     """The weights folder that `model` names, fetched from the hub if need be; BadInput if it or a file of it is missing."""
-    if spec == "pocket":
-        from roles.pocket import WEIGHTS
-
-        return WEIGHTS
+    if spec in POCKET_FOLDERS:
+        return POCKET_FOLDERS[spec] / "weights"
     match = _HUB.fullmatch(spec)
     folder = Path(spec).expanduser()
     if is_gguf(spec):

@@ -11,6 +11,7 @@ from typing import Final
 from events.facts.log import Log, first_event
 from events.facts.streams import RUN
 from graph.settings.config import Config
+from roles.questions.pocket_folders import POCKET_FOLDERS
 
 OBSERVED_DIRECTORY: Final = "directory"
 """Observation of the `RunStarted` event: the working directory."""
@@ -30,7 +31,7 @@ def with_absolute_paths(config: Config, log: Log) -> Config:
         return config
     base = Path(directory)
     paths = {key: _set(base, getattr(config, key)) for key in _SETS}
-    paths |= {"model": _file(base, config.model, "pocket"), "prompts": _prompts(base, config.prompts)}
+    paths |= {"model": _file(base, config.model, *POCKET_FOLDERS), "prompts": _prompts(base, config.prompts)}
     verify = config.verify.model_copy(update={"embedding": _file(base, config.verify.embedding, "ngrams")})
     return config.model_copy(update={**paths, "verify": verify})
 
@@ -40,7 +41,7 @@ def _set(base: Path, spec: str) -> str:
     name, colon, file = head.partition(":")
     if file:
         return f"{name}{colon}{_file(base, file)}{mark}{tail}"
-    return _file(base, spec, "pocket", "none", "goalposts")
+    return _file(base, spec, *POCKET_FOLDERS, "none", "goalposts")
 
 
 def _prompts(base: Path, spec: str) -> str:

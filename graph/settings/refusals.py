@@ -18,6 +18,7 @@ from graph.settings.config import Config
 from graph.settings.gguf_folder import is_gguf
 from roles.certainty_words import WORDS
 from roles.prompt import Prompts
+from roles.questions.pocket_folders import POCKET_FOLDERS
 
 MIN_VOTERS: Final = 3
 """Answers of which a majority can differ from all and from one."""
@@ -72,7 +73,7 @@ def _of_the_labels(config: Config) -> Iterator[str]:
         yield f'play.tasks={list(play.tasks)} has tasks whose answers {recipe} cannot label; set it to ["induction"].'
     if plan.labels == "vote" and play.attempts < MIN_VOTERS:
         yield f"play.attempts={play.attempts} answers hardly have a majority, which {recipe} needs; ask for {MIN_VOTERS}."
-    if plan.labels == "truth" and config.goalposts != "pocket":
+    if plan.labels == "truth" and config.goalposts not in POCKET_FOLDERS:
         yield f"The {recipe} needs a world that knows the truth; set goalposts to pocket, or take another recipe."
     if plan.topics and not play.topics:
         yield f"play.topics is empty, and {recipe} writes about topics; name one or more."

@@ -42,6 +42,7 @@ from roles.model import Model
 from roles.prompt import Prompts
 from roles.questions.load import load_questions
 from roles.questions.passable import PromptWindow, passable
+from roles.questions.pocket_folders import POCKET_FOLDERS
 from roles.questions.question_set import QuestionList, QuestionSet, Split
 from roles.solver import Solver
 from roles.teacher import Teacher
@@ -318,7 +319,7 @@ def assemble_play(
 
 
 def _truth(goalposts: str) -> ReferenceProgram | None:
-    if goalposts != "pocket":
+    if goalposts not in POCKET_FOLDERS:
         return None
     from roles.pocket.world import truth
 

@@ -22,6 +22,7 @@ from graph.settings.model_location import model_folder
 from graph.setup.assemble import run_started
 from graph.setup.folder import recorded_settings
 from roles.model import Model
+from roles.questions.pocket_folders import POCKET_FOLDERS
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def find_run(name: str, runs: Path) -> Path | None:
 
 def refuse_unknown_model(name: str) -> None:
     """Check that a name that is no run's can be a model's; BadInput if it cannot."""
-    if name != "pocket" and "/" not in name and not is_gguf(name) and not Path(name).is_dir():
+    if name not in POCKET_FOLDERS and "/" not in name and not is_gguf(name) and not Path(name).is_dir():
         raise BadInput(
             f"There is neither a run nor a model {name!r}; give the name or folder of a run, `pocket`, a folder, a GGUF file,"
             " or a name of the hub such as Qwen/Qwen2.5-Coder-7B."

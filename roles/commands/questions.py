@@ -23,6 +23,7 @@ from roles.prompt import Prompts
 from roles.questions.load import load_questions
 from roles.questions.named_sets import KEYS, SOURCES, RecordLabel, parse_spec
 from roles.questions.passable import PromptWindow, unpassable_reason
+from roles.questions.pocket_folders import POCKET_FOLDERS
 from roles.questions.question_set import Split
 from roles.questions.records import LeftOutRecord, QuestionRecord, RecordOutcome, read_question_records
 from roles.questions.spec import Values
@@ -144,9 +145,9 @@ def validate(
 
 def records_of(spec: str, split: Split) -> Iterator[RecordOutcome]:
     """What becomes of each record of a set; BadInput if there is no such set, or nothing can be read at all."""
-    if spec == "pocket":
+    if spec in POCKET_FOLDERS:
         return (
-            QuestionRecord(f"pocket, question {n}", RecordLabel(""), q)
+            QuestionRecord(f"{spec}, question {n}", RecordLabel(""), q)
             for n, q in enumerate(load_questions(spec, split).questions, 1)
         )
     return read_question_records(parse_spec(spec, split))

@@ -15,6 +15,9 @@ from typing import Final
 
 from events.facts.values import Axis, IOPair
 from events.pure.answer_parsing import INPUTS
+from roles.certainty_words import WORDS
+from roles.given_text import certainty_question
+from roles.pocket.generation import FIRST, Generation
 from roles.pocket.operations import FAMILIES, OPERATIONS, Operation, look_alikes
 from roles.pocket.world import (
     Composition,
@@ -26,6 +29,7 @@ from roles.pocket.world import (
     difficulty,
     draw,
     draw_input,
+    opener,
     pairs,
     program,
     question,
@@ -56,14 +60,14 @@ class CorpusExample:
 class Corpus:
     """Draws examples with the prompts of a folder."""
 
-    KINDS: Final = {"induction": 0.50, "easy": 0.24, "hard": 0.18, "deduction": 0.05, "abduction": 0.03}
-
-    def __init__(self, prompts: Prompts) -> None:
+    def __init__(self, prompts: Prompts, generation: Generation = FIRST) -> None:
         self._prompts = prompts
+        self._generation = generation
 
     def draw(self, rng: random.Random) -> CorpusExample:
         """A random example."""
-        kind = rng.choices(list(self.KINDS), list(self.KINDS.values()))[0]
+        kinds = self._generation.kinds
+        kind = rng.choices(list(kinds), list(kinds.values()))[0]
         return getattr(self, f"_{kind}")(rng)  # type: ignore[no-any-return]  # one method a kind
 
     def _induction(self, rng: random.Random) -> CorpusExample:
@@ -74,7 +78,16 @@ class Corpus:
         if bare:
             asked = asked.model_copy(update={"statement": ""})
         lines = None if bare else [Step(half_known(s.operation, rng), s.k).line for s in steps]
-        return CorpusExample(self._prompts.induction(asked).text, fence("python", program(steps, lines)), "induction")
+        answer = fence("python", program(steps, lines))
+        if self._generation.certainty and rng.random() < self._generation.certainty:
+            answer += certainty_question(self._prompts) + WORDS[rng.random() < 0.5]
+        return CorpusExample(self._prompts.induction(asked).text, answer, "induction")
+
+    def _unpaired(self, rng: random.Random) -> CorpusExample:
+        steps = _steps(rng, range(9), (18, 24, 20, 15, 11, 8, 5, 3, 2))
+        asked = question(steps, [draw_input(steps[0].operation.family, rng) for _ in range(3)])
+        lines = [Step(half_known(s.operation, rng), s.k).line for s in steps]
+        return CorpusExample(self._prompts.unpaired(asked).text, fence("python", program(steps, lines)), "unpaired")
 
     def _deduction(self, rng: random.Random) -> CorpusExample:
         steps, pair = _short(rng)
@@ -85,6 +98,19 @@ class Corpus:
         steps, pair = _short(rng)
         prompt = self._prompts.abduction(annotated(steps), pair).text
         return CorpusExample(prompt, fence("input", pair.input), "abduction")
+
+    def _topic(self, rng: random.Random) -> CorpusExample:
+        while True:
+            (first,) = draw(rng, rng.choice(FAMILIES), 0, 1)
+            steps: Composition = (first,)
+            for more in [1] * rng.choices(range(4), (2, 5, 4, 2))[0] + [0] * rng.randint(0, 1):
+                steps = _with_more(steps, first, more, rng)
+            proposal = _proposal(steps, rng, "usual")
+            if proposal:
+                break
+        asked = question(steps, [draw_input(first.operation.family, rng) for _ in range(3)])
+        topic = opener(first.operation.family).removeprefix("Given ")
+        return CorpusExample(self._prompts.topic(topic, asked).text, proposal[0], "topic", proposal[1])
 
     def _easy(self, rng: random.Random) -> CorpusExample:
         axis: Axis = rng.choice(("io", "function"))

@@ -1,11 +1,12 @@
-"""Measures pocket weights: `python -m roles.pocket.measure` prints the figures of the model card.
+"""Measures pocket weights: `python -m roles.pocket.measure GENERATION` prints the figures of the model card.
 
 Completions are judged in the sandbox, by the same verifier as in play.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,112 +15,161 @@ from typing import Annotated, Final
 import typer
 
 from events.cli.app import run_app
-from events.facts.values import Axis, Question, Sampling, Seat
+from events.facts.values import Axis, Question, Sampling
 from events.facts.weights import weights_digest
 from events.process import shutdown
+from roles.certainty_words import WORDS
+from roles.given_text import answer_of, certainty_question
 from roles.model import GenerationRequest, Model
-from roles.pocket import WEIGHTS
+from roles.pocket.generation import FIRST, GENERATIONS, Generation, named_generation
 from roles.pocket.operations import FAMILIES
 from roles.pocket.questions import candidates
-from roles.pocket.world import generate, motifs, truth
-from roles.prompt import SHIPPED_PROMPTS, Prompts
+from roles.pocket.world import generate, motifs, opener, truth
+from roles.prompt import SHIPPED_PROMPTS, Prompts, Rendered
 from roles.verifier import ValidProposal, Verifier
 from sandbox.runner import Runner
 
 _DEPTHS: Final = range(6)
-_SAMPLES: Final = 20
 _AXES: Final[tuple[Axis, ...]] = ("io", "function")
+_PROGRAM: Final = Sampling(max_tokens=48)
 _PROPOSAL: Final = Sampling(max_tokens=224)
+
+Ask = Callable[[Question], Rendered]
 
 
 @dataclass(frozen=True)
-class SeatQuality:
-    """How a seat proposes."""
+class Proposals:
+    """What prompts of a teacher are answered with."""
 
     valid: float
     """Share of proposals that can be asked."""
     aligned: float
     """Share of these whose statement means what their program does."""
     on_motif: float
-    """Share of a valid proposal's operations that its parent names."""
+    """Share of a valid proposal's operations that its prompt names."""
     distinct: float
     """Share of valid proposals with a statement of their own."""
     questions: tuple[Question, ...]
+
+    @property
+    def cells(self) -> Sequence[float]:
+        """Valid, aligned, on motif and distinct."""
+        return (self.valid, self.aligned, self.on_motif, self.distinct)
 
 
 class Measure:
     """Measures one model with one runner."""
 
-    def __init__(self, model: Model, runner: Runner) -> None:
+    def __init__(self, model: Model, runner: Runner, prompts: Prompts, samples: int = 20) -> None:
+        self._samples = samples
         self._model = model
-        self._prompts = Prompts(SHIPPED_PROMPTS / "pocket")
         self._verifier = Verifier(runner, pairs=5, public_pairs=2, truth=truth)
+        self.prompts = prompts
 
-    async def pass_rate(self, questions: Sequence[Question], sampling: Sampling, samples: int = _SAMPLES) -> float:
-        """Mean pass rate over the questions."""
-        asked = [GenerationRequest(self._prompts.induction(q).text, samples, i, sampling) for i, q in enumerate(questions)]
+    async def pass_rate(self, questions: Sequence[Question], sampling: Sampling = _PROGRAM, ask: Ask | None = None) -> float:
+        """Mean pass rate over the questions; `ask`: the prompt, `induction` if None."""
+        ask = ask or self.prompts.induction
+        requests = [GenerationRequest(ask(q).text, self._samples, i, sampling) for i, q in enumerate(questions)]
         rates: list[float] = []
-        for question, reply in zip(questions, await self._model.generate(asked), strict=True):
-            verdicts, _ = await self._verifier.judge(question, "induction", None, [c.text for c in reply.completions])
+        for asked, reply in zip(questions, await self._model.generate(requests), strict=True):
+            verdicts, _ = await self._verifier.judge(asked, "induction", None, [c.text for c in reply.completions])
             rates.append(fmean(verdict.outcome == "passed" for verdict in verdicts))
         return fmean(rates)
 
-    async def teaching(self, seat: Seat, parents: Sequence[Question], samples: int) -> SeatQuality:
-        """Proposals of a seat for these parents, half of them for each axis."""
-        ask = self._prompts.easy if seat == "easy" else self._prompts.hard
-        asked = [GenerationRequest(ask(q, _AXES[i % 2]).text, samples, i, _PROPOSAL) for i, q in enumerate(parents)]
-        found: list[ValidProposal] = []
+    async def proposals(self, asked: Sequence[tuple[Rendered, frozenset[str]]], samples: int) -> Proposals:
+        """Proposals for these prompts, which name these operations."""
+        requests = [GenerationRequest(prompt.text, samples, i, _PROPOSAL) for i, (prompt, _) in enumerate(asked)]
+        accepted: list[ValidProposal] = []
         overlaps: list[float] = []
-        for parent, reply in zip(parents, await self._model.generate(asked), strict=True):
+        for (_, shown), reply in zip(asked, await self._model.generate(requests), strict=True):
             for completion in reply.completions:
                 examined = await self._verifier.validate(completion.text)
                 if isinstance(examined, ValidProposal):
-                    found.append(examined)
+                    accepted.append(examined)
                     named = motifs(examined.question.statement)
-                    overlaps.append(len(named & motifs(parent.statement)) / max(1, len(named)))
-        return SeatQuality(
-            valid=len(found) / (len(parents) * samples),
-            aligned=fmean(bool(v.aligned) for v in found),
+                    overlaps.append(len(named & shown) / max(1, len(named)))
+        return Proposals(
+            valid=len(accepted) / (len(asked) * samples),
+            aligned=fmean(bool(proposal.aligned) for proposal in accepted),
             on_motif=fmean(overlaps),
-            distinct=len({v.question.statement for v in found}) / len(found),
-            questions=tuple(v.question for v in found),
+            distinct=len({proposal.question.statement for proposal in accepted}) / len(accepted),
+            questions=tuple(proposal.question for proposal in accepted),
         )
 
+    async def sure(self, questions: Sequence[Question], samples: int) -> float:
+        """Share of those that say that they are sure, of those that say either, after the question's own program."""
+        asked = certainty_question(self.prompts)
+        texts = [f"{self.prompts.induction(q).text}{answer_of(self.prompts, q)}{asked}" for q in questions]
+        sampling = Sampling(max_tokens=1)
+        replies = await self._model.generate([GenerationRequest(t, samples, i, sampling) for i, t in enumerate(texts)])
+        counts = Counter(completion.text for reply in replies for completion in reply.completions)
+        return counts[WORDS[True]] / max(1, counts[WORDS[True]] + counts[WORDS[False]])
 
-async def report(model: Model, runner: Runner) -> str:
+
+async def report(measure: Measure, generation: Generation) -> str:
     """The figures as Markdown."""
-    measure = Measure(model, runner)
-    lines = ["| rare operations |" + "".join(f" {m} |" for m in _DEPTHS), "|---|" + "---|" * len(_DEPTHS)]
-    for name, sampling in (("T = 1", Sampling(max_tokens=48)), ("T = 0.6", Sampling(temperature=0.6, max_tokens=48))):
+    lines = [_header("rare operations", _DEPTHS)]
+    for name, sampling in (("T = 1", _PROGRAM), ("T = 0.6", _PROGRAM.model_copy(update={"temperature": 0.6}))):
         rates = [await measure.pass_rate(generate("train", 40, 5, rare=(m,)), sampling) for m in _DEPTHS]
-        lines.append(f"| all families, {name} |" + "".join(f" {rate:.3f} |" for rate in rates))
+        lines.append(_row(f"all families, {name}", rates, 3))
     for family in FAMILIES:
         sets = [generate("train", 24, 9, rare=(m,), families=(family,)) for m in _DEPTHS]
-        rates = [await measure.pass_rate(questions, Sampling(max_tokens=48)) for questions in sets]
-        lines.append(f"| {family}, T = 1 |" + "".join(f" {rate:.3f} |" for rate in rates))
-    lines += ["", "| seat | valid | aligned | on motif | distinct |", "|---|---|---|---|---|"]
-    easy = await measure.teaching("easy", candidates(0, 60), 5)
-    hard = await measure.teaching("hard", easy.questions[::4], 4)
-    for seat, found in (("easy", easy), ("hard", hard)):
-        lines.append(f"| {seat} | {found.valid:.2f} | {found.aligned:.2f} | {found.on_motif:.2f} | {found.distinct:.2f} |")
+        lines.append(_row(f"{family}, T = 1", [await measure.pass_rate(questions) for questions in sets], 3))
+    lines += ["", _header("seat", ("valid", "aligned", "on motif", "distinct"))]
+    goalposts = [(q, _AXES[i % 2]) for i, q in enumerate(candidates(0, 60))]
+    easy = await measure.proposals([(measure.prompts.easy(q, axis), motifs(q.statement)) for q, axis in goalposts], 5)
+    lemmas = [(q, _AXES[i % 2]) for i, q in enumerate(easy.questions[::4])]
+    hard = await measure.proposals([(measure.prompts.hard(q, axis), motifs(q.statement)) for q, axis in lemmas], 4)
+    lines += [_row("easy", easy.cells), _row("hard", hard.cells)]
+    if "topic" in generation.kinds:
+        lines += ["", *[line async for line in _kinds(measure)]]
     return "\n".join(lines)
+
+
+async def _kinds(measure: Measure) -> AsyncIterator[str]:
+    """The kinds of prompts that the second generation adds."""
+    prompts, sets = measure.prompts, [generate("train", 40, 5, rare=(m,)) for m in _DEPTHS]
+    yield _header("rare operations", _DEPTHS)
+    yield _row("no pairs, T = 1", [await measure.pass_rate(questions, ask=prompts.unpaired) for questions in sets], 3)
+    yield ""
+    yield _header("topic", ("valid", "aligned", "distinct", "pass rate without pairs"))
+    for family in FAMILIES:
+        topic = opener(family).removeprefix("Given ")
+        made = await measure.proposals([(prompts.topic(topic, sets[0][0]), frozenset())], 60)
+        rate = await measure.pass_rate(made.questions, ask=prompts.unpaired)
+        yield _row(topic, (made.valid, made.aligned, made.distinct, rate))
+    yield f"\n`I am sure.` rather than `I am unsure.` after right answers: {await measure.sure(sets[1], 10):.2f}"
+
+
+def _header(first: str, columns: Sequence[object]) -> str:
+    return "| " + " | ".join(map(str, (first, *columns))) + " |\n|" + "---|" * (len(columns) + 1)
+
+
+def _row(name: str, cells: Sequence[float], digits: int = 2) -> str:
+    return f"| {name} | " + " | ".join(f"{cell:.{digits}f}" for cell in cells) + " |"
 
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def main(weights: Annotated[Path, typer.Option(help="Weights folder to measure.")] = WEIGHTS) -> None:
-    """Print pass rates by number of rare operations and family, and how well both seats teach. Needs Docker."""
+def main(
+    generation: Annotated[str, typer.Argument(metavar="GENERATION", help=f"One of {', '.join(GENERATIONS)}.")] = FIRST.name,
+    samples: Annotated[int, typer.Option(min=1, help="Answers to each question whose pass rate is measured.")] = 20,
+    weights: Annotated[Path | None, typer.Option(help="Weights folder to measure [default: the shipped one].")] = None,
+) -> None:
+    """Print pass rates by number of rare operations and family, and how well the teacher's seats teach. Needs Docker."""
+    made = named_generation(generation)
+    folder = weights or made.weights
 
     async def measured() -> str:
         from roles.models.transformers import TransformersModel
         from sandbox.host.docker_runner import DockerRunner
 
-        model = TransformersModel(weights, weights_digest(weights))
+        model = TransformersModel(folder, weights_digest(folder))
         runner = DockerRunner()
         try:
-            return await report(model, runner)
+            return await report(Measure(model, runner, Prompts(SHIPPED_PROMPTS / made.name), samples), made)
         finally:
             await runner.close()
 

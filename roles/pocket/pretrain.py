@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from events.cli.app import run_app
-from roles.pocket import WEIGHTS
 from roles.pocket.corpus import Corpus, CorpusExample
+from roles.pocket.generation import FIRST, GENERATIONS, Generation, named_generation
 from roles.pocket.tokenizer import CONTEXT, train_tokenizer
 from roles.prompt import SHIPPED_PROMPTS, Prompts
 
@@ -40,10 +40,9 @@ _REPORT: Final = 100
 class PretrainSettings:
     """Settings of one pretraining."""
 
+    generation: Generation = FIRST
     seed: int = 0
-    steps: int = 2600
     batch: int = 32
-    rate: float = 3e-3
     width: int = 128
     layers: int = 4
 
@@ -56,17 +55,20 @@ def pretrain(out: Path, recipe: PretrainSettings) -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
+    steps = recipe.generation.steps
     rng = random.Random(recipe.seed)  # noqa: S311 - a reproducible corpus, not secrets
-    corpus = Corpus(Prompts(SHIPPED_PROMPTS / "pocket"))
+    corpus = Corpus(Prompts(SHIPPED_PROMPTS / recipe.generation.name), recipe.generation)
     examples = (corpus.draw(rng) for _ in range(_TOKENIZER_EXAMPLES))
-    tokenizer = train_tokenizer(e.prompt + e.answer + e.tail for e in examples)
+    tokenizer = train_tokenizer((e.prompt + e.answer + e.tail for e in examples), recipe.generation.pieces)
     model = Qwen3ForCausalLM(_config(recipe, tokenizer))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=_BETAS, weight_decay=0.01)
+    if recipe.generation.start is not None:
+        _carry_over(model, tokenizer, recipe.generation.start.weights)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.generation.rate, betas=_BETAS, weight_decay=0.01)
     with Progress() as progress:
-        task = progress.add_task("pretraining", total=recipe.steps)
+        task = progress.add_task("pretraining", total=steps)
         for step, (ids, weights) in enumerate(_batches(corpus, tokenizer, rng, recipe)):
             for group in optimizer.param_groups:
-                group["lr"] = recipe.rate * _schedule(step, recipe.steps)
+                group["lr"] = recipe.generation.rate * _schedule(step, steps)
             loss = _loss(model, ids, weights)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
@@ -74,7 +76,7 @@ def pretrain(out: Path, recipe: PretrainSettings) -> None:
             optimizer.step()
             progress.update(task, advance=1, description=f"pretraining, loss {loss.item():.3f}")
             if (step + 1) % _REPORT == 0:
-                progress.console.print(f"step {step + 1} of {recipe.steps}: loss {loss.item():.4f}")
+                progress.console.print(f"step {step + 1} of {steps}: loss {loss.item():.4f}")
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     _save_optimizer(out, model, optimizer)
@@ -102,6 +104,23 @@ def _config(recipe: PretrainSettings, tokenizer: Any) -> Any:
     )
 
 
+def _carry_over(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Copy trained weights of the same shape into the model; of tokens, the rows of those that both tokenizers have."""
+    import torch
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+    trained = Qwen3ForCausalLM.from_pretrained(folder).state_dict()
+    rows, vocabulary = tokenizer.get_vocab(), PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
+    shared = sorted(rows.keys() & vocabulary.keys())
+    here, there = ([ids[token] for token in shared] for ids in (rows, vocabulary))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in ("model.embed_tokens.weight", "lm_head.weight"):
+                parameter[here] = trained[name][there]
+            else:
+                parameter.copy_(trained[name])
+
+
 def _schedule(step: int, steps: int) -> float:
     """Linear warm-up, then a cosine down to a twentieth."""
     warm = min(1.0, (step + 1) / 100)
@@ -112,24 +131,28 @@ def _batches(
     corpus: Corpus, tokenizer: Any, rng: random.Random, recipe: PretrainSettings
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Right-padded ids, and how much each counts: prompts and padding nothing, the end token fully."""
-    import torch
-
-    left = recipe.steps
+    left = recipe.generation.steps
     while left:
         rows = [_row(tokenizer, corpus.draw(rng)) for _ in range(recipe.batch * _POOL)]
         rows.sort(key=len)
         chunks = [rows[i : i + recipe.batch] for i in range(0, len(rows), recipe.batch)]
         rng.shuffle(chunks)
         for chunk in chunks[: min(left, _POOL)]:
-            longest = min(CONTEXT, len(chunk[-1]))
-            ids = torch.full((len(chunk), longest), tokenizer.pad_token_id)
-            weights = torch.zeros((len(chunk), longest))
-            for i, whole in enumerate(chunk):
-                row = torch.tensor(whole[:longest])
-                ids[i, : len(row)] = row[:, 0].long()
-                weights[i, : len(row)] = row[:, 1]
-            yield ids, weights
+            yield _padded(chunk, tokenizer.pad_token_id)
             left -= 1
+
+
+def _padded(rows: list[list[tuple[float, float]]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    longest = min(CONTEXT, len(rows[-1]))
+    ids = torch.full((len(rows), longest), padding)
+    weights = torch.zeros((len(rows), longest))
+    for i, whole in enumerate(rows):
+        row = torch.tensor(whole[:longest])
+        ids[i, : len(row)] = row[:, 0].long()
+        weights[i, : len(row)] = row[:, 1]
+    return ids, weights
 
 
 def _row(tokenizer: Any, example: CorpusExample) -> list[tuple[float, float]]:
@@ -165,14 +188,13 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    out: Annotated[Path, typer.Option(help="Folder to write; made if it is missing.")] = WEIGHTS,
+    generation: Annotated[str, typer.Argument(metavar="GENERATION", help=f"One of {', '.join(GENERATIONS)}.")] = FIRST.name,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; made if it is missing [default: the shipped one].")] = None,
     seed: Annotated[int, typer.Option(help="Seed of corpus and weights.")] = PretrainSettings.seed,
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = PretrainSettings.steps,
-    batch: Annotated[int, typer.Option(min=1, help="Examples a step.")] = PretrainSettings.batch,
-    rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = PretrainSettings.rate,
 ) -> None:
     """Pretrain the pocket model: tokenizer, weights and optimizer state, from one seed, on one core."""
-    pretrain(out, PretrainSettings(seed=seed, steps=steps, batch=batch, rate=rate))
+    made = named_generation(generation)
+    pretrain(out or made.weights, PretrainSettings(made, seed))
 
 
 if __name__ == "__main__":

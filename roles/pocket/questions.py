@@ -12,7 +12,7 @@ import typer
 
 from events.cli.app import run_app
 from events.facts.values import Question
-from roles.pocket import QUESTIONS
+from roles.pocket.generation import FIRST, GENERATIONS, Generation, named_generation
 from roles.pocket.world import Split, generate
 from roles.questions.question_set import save_questions
 
@@ -29,9 +29,9 @@ def deep(split: Split, seed: int, count: int) -> list[Question]:
     return [question for both in zip(near, anywhere, strict=True) for question in both]
 
 
-def candidates(seed: int, count: int) -> list[Question]:
-    """Questions with all 8 rare operations that their family has in the target region."""
-    return generate("goalposts", count, seed, rare=(8,), families=("lists", "strings"), region="target")
+def candidates(seed: int, count: int, generation: Generation = FIRST) -> list[Question]:
+    """Questions of the target region, with the numbers of rare operations that goalposts of the generation have, in turn."""
+    return generate("goalposts", count, seed, rare=generation.goalposts, families=("lists", "strings"), region="target")
 
 
 app = typer.Typer(add_completion=False)
@@ -39,16 +39,20 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = QUESTIONS,
+    generation: Annotated[str, typer.Argument(metavar="GENERATION", help=f"One of {', '.join(GENERATIONS)}.")] = FIRST.name,
+    out: Annotated[Path | None, typer.Option(help="Folder to write [default: the shipped one].")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all questions.")] = 0,
     pool: Annotated[int, typer.Option(min=1, help="Candidates for goalposts.")] = 200,
 ) -> None:
-    """Write train, validation and test questions, and candidates for goalposts."""
+    """Write train, validation and test questions, which all generations share, and candidates for goalposts."""
+    made = named_generation(generation)
+    out = out or made.questions
     out.mkdir(parents=True, exist_ok=True)
-    save_questions(out / "train.jsonl", train(seed))
-    save_questions(out / "validation.jsonl", deep("validation", seed, 100))
-    save_questions(out / "test.jsonl", deep("test", seed, 200))
-    save_questions(out / "candidates.jsonl", candidates(seed, pool))
+    if made is FIRST:
+        save_questions(out / "train.jsonl", train(seed))
+        save_questions(out / "validation.jsonl", deep("validation", seed, 100))
+        save_questions(out / "test.jsonl", deep("test", seed, 200))
+    save_questions(out / "candidates.jsonl", candidates(seed, pool, made))
 
 
 if __name__ == "__main__":

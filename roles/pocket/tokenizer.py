@@ -21,14 +21,17 @@ CONTEXT: Final = 512
 _PIECES: Final = r"    [^\n]*\n|[a-z](?=[a-z]*')|'(?=[a-z]+')|'\n|, -?\d|\d|, [a-z][^,.\n']*|\.\n?|'?[^,.\n\d']+[\n']?|[\n',]"
 
 
-def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer for texts like these."""
+def train_tokenizer(texts: Iterable[str], pieces: str = "") -> PreTrainedTokenizerFast:
+    """A tokenizer for texts like these; `pieces`: further ones to keep together, see `Generation.pieces`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_PIECES), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(pieces + _PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

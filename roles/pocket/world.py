@@ -35,6 +35,8 @@ _LENGTHS: Final[dict[Family, dict[Size, tuple[int, int]]]] = {
     "numbers": {"small": (2, 3), "usual": (3, 4), "large": (5, 6)},
     "nested": {"small": (2, 2), "usual": (3, 3), "large": (4, 4)},
 }
+_WIDTHS: Final[dict[Size, tuple[int, int]]] = {"large": (3, 4)}
+"""Fewest and most cells of a row, where they are not 2 and 3."""
 _COMMENT: Final = "    # "
 _LETTERS: Final = "aeioubcdfst"
 _LONGEST: Final = 64
@@ -133,6 +135,11 @@ def motifs(text: str) -> frozenset[str]:
     phrases = text.strip().rstrip(".").split(", ")[1:]
     found = (_BY_PHRASE.get((family, phrase)) for phrase in phrases) if family else ()
     return frozenset(s.operation.name for s in found if s)
+
+
+def opener(family: Family) -> str:
+    """What statements of a family begin with, before the first comma."""
+    return _OPENERS[family]
 
 
 def family_of(text: str) -> Family | None:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
-from typing import Final
 
 from events.facts.errors import BadInput
 from roles.questions.named_sets import parse_spec
+from roles.questions.pocket_folders import FIRST_POCKET, POCKET_FOLDERS
 from roles.questions.question_set import QuestionList, QuestionSet, Split
 from roles.questions.records import QuestionRecord, read_question_records
 
-POCKET: Final = Path(__file__).parents[1] / "pocket" / "questions"
-
 
 def load_questions(spec: str, split: Split) -> QuestionSet:
-    """The question set named by a setting: `pocket`, `NAME[:FILE][?key=value&...]`, or a JSONL file; see docs/questions.md.
+    """The question set named by a setting: `pocket`, `pocket2`, `NAME[:FILE][?key=value&...]`, or a JSONL file.
 
-    `split`, its use, chooses among the pocket world's files, and among MBPP's splits unless the setting does.
+    See docs/questions.md. `split`, its use, chooses among the pocket world's files, and among MBPP's splits unless the
+    setting does.
 
     Raises:
         BadInput: no such set, no question in it, or a record is wrong.
     """
-    if spec == "pocket":
-        return _pocket(split)
+    if spec in POCKET_FOLDERS:
+        return _pocket(spec, split)
     records: list[QuestionRecord] = []
     left_out: dict[str, str] = {}
     parsed = parse_spec(spec, split)
@@ -42,5 +40,8 @@ def load_questions(spec: str, split: Split) -> QuestionSet:
 
 
 @cache
-def _pocket(split: Split) -> QuestionSet:
-    return QuestionList(f"pocket-{split}", load_questions(str(POCKET / f"{split}.jsonl"), split).questions)
+def _pocket(name: str, split: Split) -> QuestionSet:
+    """The questions of a generation; those that it lacks are the first one's."""
+    own, first = (POCKET_FOLDERS[each] / "questions" / f"{split}.jsonl" for each in (name, FIRST_POCKET))
+    file = own if own.exists() else first
+    return QuestionList(f"{name}-{split}", load_questions(str(file), split).questions)

@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from events.facts.errors import BadInput
+from roles.questions.pocket_folders import POCKET_FOLDERS
 
 Values = tuple[str, ...] | type[date] | type[int] | type[str]
 """The values of an option: one of these words, a date, a number from 1 on, or any text."""
@@ -47,7 +48,8 @@ def parsed(text: str, keys: Mapping[str, Mapping[str, Values]]) -> Spec:
             )
         if not path.is_file():
             raise BadInput(
-                f"There is no question set {text!r}: it is neither a JSONL file nor one of pocket, {', '.join(keys)}; check it."
+                f"There is no question set {text!r}: it is neither a JSONL file nor one of"
+                f" {', '.join((*POCKET_FOLDERS, *keys))}; check it."
             )
         return Spec("jsonl", path)
     if colon and not place:

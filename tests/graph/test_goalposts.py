@@ -105,6 +105,7 @@ def test_what_is_solved_drops_and_the_rest_stays_with_a_provenance_that_the_log_
     assert (origin.named, origin.seed, origin.sampling.temperature) == (("pocket",), 0, 1)
     (policy,) = origin.policies
     assert (policy.policy, policy.asked, policy.dropped) == (POCKET, 9, 6)
+    assert len(set(policy.solved)) == 6
     assert "3 of 9 questions are goalposts" in output
     with closing(log_of(out, origin)) as log:
         first = next(iter(log.read())).fact

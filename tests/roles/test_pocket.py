@@ -3,19 +3,25 @@
 import hashlib
 import json
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from events.facts.values import Question, Sampling
 from events.facts.weights import weights_digest
 from events.pure.answer_parsing import Proposal, parse_program, parse_proposal
+from roles.certainty_words import WORDS
+from roles.given_text import answer_of, certainty_question
 from roles.model import GenerationRequest
 from roles.models.transformers import TransformersModel
 from roles.pocket import QUESTIONS, WEIGHTS, world
 from roles.pocket.corpus import Corpus, half_known
-from roles.pocket.operations import OPERATIONS
+from roles.pocket.generation import GENERATIONS, SECOND, Generation
+from roles.pocket.operations import FAMILIES, OPERATIONS
 from roles.pocket.questions import candidates, deep, train
-from roles.prompt import SHIPPED_PROMPTS, Prompts
+from roles.prompt import SHIPPED_PROMPTS, Prompts, Rendered
+from roles.questions.load import load_questions
 
 SIZES = {"train": 400, "validation": 100, "test": 200, "goalposts": 100}
 
@@ -39,9 +45,9 @@ def prompts() -> Prompts:
     return Prompts(SHIPPED_PROMPTS / "pocket")
 
 
-async def pass_rate(model: TransformersModel, prompts: Prompts, rare: int) -> float:
+async def pass_rate(model: TransformersModel, ask: Callable[[Question], Rendered], rare: int) -> float:
     questions = world.generate("train", 40, 5, rare=(rare,))
-    requests = [GenerationRequest(prompts.induction(q).text, 10, i, Sampling(max_tokens=48)) for i, q in enumerate(questions)]
+    requests = [GenerationRequest(ask(q).text, 10, i, Sampling(max_tokens=48)) for i, q in enumerate(questions)]
     right = 0
     for question, reply in zip(questions, await model.generate(requests), strict=True):
         family = world.family_of(question.statement)
@@ -60,6 +66,13 @@ def test_the_shipped_questions_are_whole_and_true(split: str, size: int) -> None
     for question in questions:
         assert world.truth(question.statement) == question.program
         assert (len(question.public), len(question.private)) == (2, 8)
+
+
+def test_the_second_generation_shares_the_questions_of_the_first() -> None:
+    for split in ("validation", "goalposts"):
+        assert load_questions("pocket2", split).questions == load_questions("pocket", split).questions
+    steps = [world.read_statement(question.statement) for question in candidates(0, 10, SECOND)]
+    assert {sum(step.operation.rare for step in each or ()) for each in steps} == set(SECOND.goalposts)
 
 
 def test_the_shipped_files_are_what_the_command_makes() -> None:
@@ -85,11 +98,12 @@ def test_no_structure_is_in_two_splits() -> None:
             assert seen.setdefault(world.structure(steps), split) == split
 
 
-def test_the_corpus_holds_no_structure_of_another_split(prompts) -> None:
-    rng = random.Random(0)
+@pytest.mark.parametrize("generation", GENERATIONS.values(), ids=GENERATIONS)
+def test_the_corpus_holds_no_structure_of_another_split(generation: Generation) -> None:
+    rng, corpus = random.Random(0), Corpus(Prompts.named(generation.name), generation)
     held_out = {q.statement for split in ("validation", "test", "goalposts") for q in shipped(split)}
     for _ in range(2000):
-        example = Corpus(prompts).draw(rng)
+        example = corpus.draw(rng)
         assert not any(line in held_out for line in (example.prompt + example.answer + example.tail).split("\n"))
 
 
@@ -100,18 +114,19 @@ def test_half_known_operations_are_mistaken_as_often_as_they_say() -> None:
         assert right == pytest.approx(operation.known, abs=0.05)
 
 
-def test_the_optimizer_state_fits_the_model() -> None:
+@pytest.mark.parametrize("folder", [generation.weights for generation in GENERATIONS.values()], ids=GENERATIONS)
+def test_the_optimizer_state_fits_the_model(folder: Path) -> None:
     from safetensors import safe_open
 
-    with safe_open(WEIGHTS / "model.safetensors", "pt") as weights, safe_open(WEIGHTS / "optimizer.moments", "pt") as adam:
+    with safe_open(folder / "model.safetensors", "pt") as weights, safe_open(folder / "optimizer.moments", "pt") as adam:
         assert set(adam.keys()) == {f"{name}.exp_avg_sq" for name in weights.keys()} | {"step"}  # noqa: SIM118
         for name in weights.keys():  # noqa: SIM118
             assert weights.get_slice(name).get_shape() == adam.get_slice(f"{name}.exp_avg_sq").get_shape()
-    assert json.loads((WEIGHTS / "config.json").read_text())["tie_word_embeddings"] is False
+    assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is False
 
 
 async def test_rare_operations_make_questions_harder_smoothly(model, prompts) -> None:
-    none, one, two, three = [await pass_rate(model, prompts, rare) for rare in range(4)]
+    none, one, two, three = [await pass_rate(model, prompts.induction, rare) for rare in range(4)]
     assert none > 0.85
     assert 0.3 < one < 0.65
     assert 0.1 < two < 0.35
@@ -131,6 +146,30 @@ async def test_the_teacher_writes_valid_and_true_proposals(model, prompts) -> No
     assert len(proposals) > 0.9 * len(texts)
     assert len(true) > 0.9 * len(proposals)
     assert len({p.program for p in true}) > 0.5 * len(true)
+
+
+async def test_the_second_generation_reads_questions_without_pairs_and_topics_alone() -> None:
+    model, prompts = TransformersModel(SECOND.weights, weights_digest(SECOND.weights)), Prompts.named("pocket2")
+    assert not prompts.topic_shows_an_example
+    assert await pass_rate(model, prompts.unpaired, 0) > 0.8
+    assert 0.3 < await pass_rate(model, prompts.unpaired, 1) < 0.65
+    topics = {family: world.opener(family).removeprefix("Given ") for family in FAMILIES}
+    requests = [
+        GenerationRequest(prompts.topic(topic, shipped("goalposts")[0]).text, 8, i, Sampling(max_tokens=224))
+        for i, topic in enumerate(topics.values())
+    ]
+    proposals = [
+        (family, parse_proposal(completion.text))
+        for family, reply in zip(topics, await model.generate(requests), strict=True)
+        for completion in reply.completions
+    ]
+    true = [(family, p) for family, p in proposals if isinstance(p, Proposal) and agrees(p)]
+    assert len(true) > 0.5 * len(proposals)
+    assert all(world.family_of(proposal.message) == family for family, proposal in true)
+    (question,) = world.generate("train", 1, 5, rare=(1,))
+    asked = prompts.induction(question).text + answer_of(prompts, question) + certainty_question(prompts)
+    (reply,) = await model.generate([GenerationRequest(asked, 20, 0, Sampling(max_tokens=1))])
+    assert {completion.text for completion in reply.completions} >= set(WORDS.values())
 
 
 async def test_any_text_can_be_asked(model) -> None:

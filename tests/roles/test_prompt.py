@@ -19,6 +19,7 @@ from events.stores.memory import MemoryLog
 from roles.judging.safety import ALLOWED_MODULES, BANNED_NAMES
 from roles.model import GenerationReply, GenerationRequest
 from roles.pocket.corpus import Corpus
+from roles.pocket.generation import GENERATIONS
 from roles.prompt import (
     PROMPT_FIELDS,
     PROMPT_NAMES,
@@ -97,7 +98,7 @@ def test_every_set_asks_every_question_in_every_way(name: str, kind: str) -> Non
     question, prompts = KINDS[kind], Prompts.named(name)
     prompt_texts = every_prompt(prompts, question)
     # To the pocket weights an open question for any task is a lift along the function axis of its first reference.
-    alike = 3 if name == "pocket" else 0
+    alike = 3 if name.startswith("pocket") else 0
     assert len({rendered.text for rendered in prompt_texts.values()}) == len(prompt_texts) - alike
     shown = question.public[0]
     for way, rendered in prompt_texts.items():
@@ -154,10 +155,17 @@ def test_a_rendered_prompt_is_its_file_around_the_texts_as_they_are(name: str) -
         assert HOSTILE in text
 
 
-def test_pocket_prompts_are_what_the_weights_were_trained_on() -> None:
-    corpus, rng = Corpus(Prompts.named("pocket")), random.Random(0)
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("pocket", "7fd3d3b49077afd32623aa5162c0817a43f842428a98be7bebb863e3f6e1ebaa"),
+        ("pocket2", "6cf1d93cf6a5edd7d5772e29cf71f3dfd4ce2afc42e0df0c2c7669bf8c1729da"),
+    ],
+)
+def test_pocket_prompts_are_what_the_weights_were_trained_on(name: str, digest: str) -> None:
+    corpus, rng = Corpus(Prompts.named(name), GENERATIONS[name]), random.Random(0)
     seen = "\n".join(f"{example.kind}\n{example.prompt}" for example in (corpus.draw(rng) for _ in range(200)))
-    assert hashlib.sha256(seen.encode()).hexdigest() == "7fd3d3b49077afd32623aa5162c0817a43f842428a98be7bebb863e3f6e1ebaa"
+    assert hashlib.sha256(seen.encode()).hexdigest() == digest
 
 
 def test_a_question_is_asked_after_its_mode() -> None:
@@ -324,7 +332,7 @@ def test_any_text_is_put_in_as_it_is(text: str) -> None:
 
 
 def test_an_unknown_set_is_bad_input_and_says_which_there_are() -> None:
-    with pytest.raises(BadInput, match="base, completion, instruct, pocket"):
+    with pytest.raises(BadInput, match="base, completion, instruct, pocket, pocket2"):
         Prompts.named("chatty")
 
 
