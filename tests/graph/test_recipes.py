@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.facts.errors import GaspError
+from events.facts.errors import BadInput, GaspError
 from events.facts.values import Verdict
 from events.pure.advantages import ADVANTAGE_ESTIMATORS, RewardGroup, grpo, trr_plus_plus
 from graph.play.given_texts import SurveyedAnswers, certain_questions
@@ -25,6 +25,9 @@ from graph.recipes.rewards import RewardSettings
 from graph.recipes.sqlm import Sqlm
 from graph.settings.config import Config
 from graph.settings.configure import configure
+from graph.setup.assemble import read_inputs
+from roles.questions.load import load_questions
+from roles.questions.question_set import save_questions
 from tests.support.paths import ROOT
 
 LEMMA = [-0.5, -0.5, -0.5, 0.418, 0.815, 1.0, 0.815, 0.418, -0.5, -0.5, -0.5]
@@ -166,6 +169,21 @@ def test_questions_are_certain_by_the_first_answer_or_by_how_much_answers_agree(
     for passed, words in ((True, "All of the 2 .* harder"), (False, "None of the 2 .* easier")):
         with pytest.raises(GaspError, match=words):
             certain_questions(GivenTexts("passed"), surveyed(a=(passed, 0.0), b=(passed, 0.0)))
+
+
+def test_training_questions_without_a_program_are_left_out_and_refused_where_no_other_is_there(tmp_path, capsys):
+    whole, other = load_questions("pocket", "train").questions[:2]
+    bare = whole.model_copy(update={"program": None})
+    for name, questions in (("bare", [bare]), ("both", [bare, other])):
+        save_questions(tmp_path / f"{name}.jsonl", questions)
+    with pytest.raises(
+        BadInput, match=r"r_tuning_u teaches the programs of training questions, and none of .*bare\.jsonl' has one"
+    ):
+        read_inputs(Config(recipe="r_tuning_u", practice=str(tmp_path / "bare.jsonl")))
+    inputs = read_inputs(Config(recipe="r_tuning_u", practice=str(tmp_path / "both.jsonl")))
+    assert inputs.practice == (other,)
+    assert "practice: 1 of 2 questions have no program to learn; they are left out." in capsys.readouterr().err
+    assert "certainty" in inputs.digests()
 
 
 @pytest.mark.parametrize("name", RECIPES)
