@@ -55,7 +55,7 @@ def sample_episodes(
     purpose: Literal["guided", "practice"]
     for purpose, pool, count in (
         ("guided", pools.goalposts if plan.guided else (), play.episodes),
-        ("practice", pools.practice if plan.real_data or plan.survey else (), play.practice),
+        ("practice", pools.practice if plan.texts is None else (), play.practice),
     ):
         # A generator of its own for each purpose, so that the number of guided episodes does not change which real questions
         # are drawn.
