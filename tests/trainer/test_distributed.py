@@ -101,7 +101,7 @@ def assert_same(run: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def played_run(tmp_path_factory) -> Path:
-    return play(tmp_path_factory.mktemp("played") / "run", iterations=4)
+    return play(tmp_path_factory.mktemp("played") / "run", iterations=6)
 
 
 @pytest.fixture(scope="module")
@@ -115,17 +115,18 @@ def single_process_run(played_run: Path, tmp_path_factory) -> Path:
 def test_processes_that_accelerate_launches_and_changing_ones_make_the_updates_of_one(
     played_run: Path, single_process_run: Path, tmp_path: Path
 ) -> None:
-    """Whole weights in two processes, then parts of them, smaller parts in processes that accelerate launches, and one process."""
+    """Whole weights in two processes, parts and smaller parts of them, one process, and two that accelerate launches and follow."""
     run = shutil.copytree(played_run, tmp_path / "run")
     until = [str(update.until) for update in updates(single_process_run)]
     train(run, "ddp", "--until", until[0])
     train(run, "zero2", "--until", until[1])
     assert len(updates(run)) == 2
-    launch("zero3", "-m", "trainer.run", str(run), "--until", until[2])
-    assert len(updates(run)) == 3
-    train(run)
+    train(run, "zero3", "--until", until[2])
+    train(run, None, "--until", until[3])
+    assert len(updates(run)) == 4
+    launch("zero3", "-m", "trainer.run", str(run), "--follow")
     started = [json.loads(line) for line in (run / "trainer.log").read_text().splitlines() if "trainer_started" in line]
-    assert [(line["processes"], line["stage"]) for line in started] == [(2, 0), (2, 2), (2, 3), (1, 0)]
+    assert [(line["processes"], line["stage"]) for line in started] == [(2, 0), (2, 2), (2, 3), (1, 0), (2, 3)]
     assert_same(single_process_run, run)
 
 
