@@ -331,7 +331,7 @@ class Config(BaseSettings):
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in RECIPES:
-            raise ValueError(f"there is no recipe {name!r}; take one of {', '.join(RECIPES)}.")
+            raise ValueError(f"there is no recipe {name!r}; take one of {', '.join(RECIPES)}")
         return name
 
     @classmethod
