@@ -138,7 +138,9 @@ async def test_reading_the_inputs_takes_none_of_the_programs_time():
 async def test_a_set_has_the_order_of_its_literal_however_large_the_input_is(runner, size):
     text = f"[{{8, 0, 16, 32}}, {{'a': {{24, 0, 8}}}}, {'0, ' * size}]"
     runs = await run_one(runner, "def f(x): return list(x[0]), list(x[1]['a'])", text)
-    assert runs[0].value == repr((list({8, 0, 16, 32}), list({24, 0, 8})))
+    # Evaluated here: a set display of this file has another order where the file is read from its compiled form.
+    value = eval(text)
+    assert runs[0].value == repr((list(value[0]), list(value[1]["a"])))
 
 
 async def test_provenance_names_the_image_and_the_limits(runner):

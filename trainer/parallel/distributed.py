@@ -10,6 +10,7 @@ Guarantees:
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -72,11 +73,15 @@ class World:
         return self.rank == 0
 
     def leave(self) -> None:
-        """Leave the process group, at the end."""
+        """Leave the process group, at the end; one process of several ends here."""
         if self.size > 1:
             from torch import distributed
 
             distributed.destroy_process_group()
+            # Threads of gloo outlive the group; where the interpreter is torn down under them, the process may abort.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
     def broadcast(self, message: str = "") -> str:
         """The leader's message, of at most 128 bytes, in every process; the others wait for it."""
