@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from math import comb, sqrt
-from statistics import NormalDist, fmean
+from math import comb, cos, pi, sin, sqrt, tan
+from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -116,6 +116,46 @@ def wilson_interval(share: float, trials: int) -> ConfidenceInterval:
     low, high = ((middle + side) / (1 + z**2 / trials) for side in (-reach, reach))
     # Rounding must not push the share or [0, 1] out of it.
     return ConfidenceInterval(max(0.0, min(share, low)), min(1.0, max(share, high)))
+
+
+def seed_contributions(totals: Sequence[float], counts: Sequence[int]) -> list[float]:
+    """A value for each seed: their mean is the pooled mean, their spread its error (the linearized ratio; Cochran, 1977, 6.3).
+
+    With equal counts they are the means of the seeds.
+
+    Args:
+        totals: Sum over a seed's cases.
+        counts: Cases of a seed; not all 0.
+    """
+    size, mean = sum(counts) / len(counts), sum(totals) / sum(counts)
+    return [mean + (total - mean * count) / size for total, count in zip(totals, counts, strict=True)]
+
+
+def student_interval(values: Sequence[float]) -> ConfidenceInterval | None:
+    """Student's confidence interval (1908) for the mean of independent values, such as the seeds'; None for a single one."""
+    if len(values) < 2:
+        return None
+    mean, reach = fmean(values), _student_quantile(len(values) - 1) * stdev(values) / sqrt(len(values))
+    return ConfidenceInterval(mean - reach, mean + reach)
+
+
+@lru_cache
+def _student_quantile(freedom: int) -> float:
+    """The two-sided `CONFIDENCE` quantile of Student's t, by bisection of the angle whose tangent is t / sqrt(freedom)."""
+    low, high = 0.0, pi / 2
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if _student_share(middle, freedom) < CONFIDENCE else (low, middle)
+    return sqrt(freedom) * tan(low)
+
+
+def _student_share(angle: float, freedom: int) -> float:
+    """Probability that |t| is below sqrt(freedom) tan(angle) (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    odd = freedom % 2
+    term, total = (cos(angle) if odd else 1.0), 0.0
+    for step in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= cos(angle) ** 2 * (step - 1) / step
+    return 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
 
 
 def _table(scores: Sequence[Sequence[float]]) -> NDArray[np.float64]:

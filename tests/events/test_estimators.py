@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import combinations
-from statistics import fmean
+from statistics import fmean, stdev
 
 import pytest
 
@@ -13,7 +13,9 @@ from events.pure.estimators import (
     paired_difference_interval,
     pass_at_k,
     pass_at_k_interval,
+    seed_contributions,
     seed_mean_interval,
+    student_interval,
     wilson_interval,
 )
 
@@ -115,3 +117,20 @@ def test_tables_of_scores_that_do_not_fit_are_refused():
             seed_mean_interval(scores)
     with pytest.raises(ValueError, match="needs the same questions"):
         paired_difference_interval([[1, 0]], [[1]])
+
+
+@pytest.mark.parametrize(("seeds", "quantile"), [(2, 12.7062), (3, 4.3027), (4, 3.1824), (5, 2.7764), (11, 2.2281)])
+def test_the_interval_of_a_few_seeds_is_students(seeds, quantile):
+    """0 and 1 in turn around their mean, against the printed table of t at 0.975."""
+    values = [float(number % 2) for number in range(seeds)]
+    low, high = student_interval(values)
+    assert (low + high) / 2 == pytest.approx(sum(values) / seeds)
+    assert (high - low) / 2 == pytest.approx(quantile * stdev(values) / seeds**0.5, rel=1e-4)
+    assert student_interval(values[:1]) is None
+
+
+def test_seeds_with_more_cases_weigh_more():
+    """1 of 2 and 1 of 8: 2 of 10 in all, and equal shares of unequal counts are no spread."""
+    assert sum(seed_contributions([1, 1], [2, 8])) / 2 == pytest.approx(0.2)
+    assert seed_contributions([1, 4], [2, 8]) == pytest.approx([0.5, 0.5])
+    assert seed_contributions([1, 2], [4, 4]) == pytest.approx([0.25, 0.5])

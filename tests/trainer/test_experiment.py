@@ -33,6 +33,7 @@ from trainer.experiments.runs import runs_of
 
 READY = ROOT / "configs" / "experiments" / "pocket.toml"
 PLAN = 'name = "x"\nseeds = [0, 1]\n[settings.play]\niterations = 2\nepisodes = 3\n[recipes.gasp]\n[recipes.rlvr]\n'
+PREDICTION = '[[predictions]]\nwords = "it rises"\ntable = "labels"\ncell = ["sqlm", "ties"]\n'
 
 
 def plan(**changes: object) -> ExperimentPlan:
@@ -84,6 +85,9 @@ def test_a_setting_of_all_runs_can_be_changed_on_the_command_line(tmp_path):
         ("recipes.rlvr", 'recipes."a/b"', "'recipes.a/b.[key]' cannot be 'a/b'"),
         ("[recipes.gasp]\n[recipes.rlvr]", "[recipes]", "'recipes' cannot be {}"),
         ("[0, 1]", "[0, 1", "is not valid TOML"),
+        ("[settings.play]", 'document = "../x.md"\n[settings.play]', "'document' cannot be '../x.md'"),
+        ("[recipes.gasp]", f"{PREDICTION}above = 1\nbelow = 2\n[recipes.gasp]", "set either above or below"),
+        ("[recipes.gasp]", f"{PREDICTION.replace('labels', 'tables')}above = 1\n[recipes.gasp]", "cannot be 'tables'"),
     ],
 )
 def test_a_wrong_plan_is_one_sentence(tmp_path, old, new, words):

@@ -25,10 +25,11 @@ from tests.support.paths import ROOT
 from trainer.experiments.claims import clauses
 from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
 from trainer.experiments.outcome import run_outcome
-from trainer.experiments.page import page, plain, question_strata
-from trainer.experiments.plots import PlotLine, draw
+from trainer.experiments.page import page, question_strata
+from trainer.experiments.plots import Plot, PlotLine, draw
 from trainer.experiments.report import read, write
 from trainer.experiments.results import Results
+from trainer.experiments.sections import plain
 
 Evaluations = Mapping[tuple[str, int], Sequence[int]]
 """Passed answers of 20 to questions q000, q001 ..., by set and iteration."""
@@ -373,7 +374,8 @@ def test_text_of_a_log_takes_no_effect_in_the_page(lab):
 
 def test_text_takes_no_effect_in_a_plot(tmp_path):
     name = "$x^2$ <script>&"
-    draw(tmp_path / "plot.svg", name, name, name, {name: [PlotLine(name, [(0, 1), (1, 2)], band=[(0, 2), (1, 3)])]})
+    panels = {name: [PlotLine(name, [(0, 1), (1, 2)], band=[(0, 2), (1, 3)])]}
+    draw(tmp_path, Plot("plot.svg", name, name, name, panels))
     tree = ElementTree.parse(tmp_path / "plot.svg")
     assert [element.text for element in tree.iter("{http://www.w3.org/2000/svg}text")].count(name) == 4
     assert "{http://www.w3.org/2000/svg}script" not in {element.tag for element in tree.iter()}
@@ -385,5 +387,5 @@ def test_a_plot_of_twelve_recipes_is_small(tmp_path):
         PlotLine("the recipe", points, band=[(y - 0.1, y + 0.1) for _, y in points]),
         PlotLine("azr", points, "--", grey=True),
     ]
-    draw(tmp_path / "plot.svg", "t", "x", "y", {f"recipe {number}": lines for number in range(12)})
+    draw(tmp_path, Plot("plot.svg", "t", "x", "y", {f"recipe {number}": lines for number in range(12)}))
     assert (tmp_path / "plot.svg").stat().st_size < 150_000

@@ -8,8 +8,10 @@ nothing by construction.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isnan
 from typing import Final, Literal, NamedTuple
 
+from events.text.phrases import MISSING
 from trainer.experiments.results import Estimate, Results, WhichCheckpoint
 
 MIN_MARGIN: Final = 0.025
@@ -29,7 +31,7 @@ class Clause(NamedTuple):
 
     statement: str
     holds: bool | None
-    """None: open, because runs are missing."""
+    """None: open, because runs are missing or do not decide it."""
     numbers: str
 
     @property
@@ -39,13 +41,20 @@ class Clause(NamedTuple):
 
 
 def percent(figure: Estimate | None) -> str:
-    """`33.7 % (31.0 to 36.2)`."""
-    return "–" if figure is None else f"{100 * figure.value:.1f} % ({100 * figure.low:.1f} to {100 * figure.high:.1f})"
+    """`33.7 % (31.0 to 36.2)`, an interval being cut to 0 to 100; `33.7 %` where there is none or its bounds read the same."""
+    if figure is None:
+        return MISSING
+    low, high = f"{100 * max(0.0, figure.low):.1f}", f"{100 * min(1.0, figure.high):.1f}"
+    return f"{100 * figure.value:.1f} %" + ("" if isnan(figure.low) or low == high else f" ({low} to {high})")
 
 
 def points(figure: Estimate | None) -> str:
-    """`+2.5 (-0.3 to +5.1)`."""
-    return "–" if figure is None else f"{100 * figure.value:+.1f} ({100 * figure.low:+.1f} to {100 * figure.high:+.1f})"
+    """`+2.5 (-0.3 to +5.1)`; `+2.5` without an interval."""
+    if figure is None:
+        return MISSING
+    return f"{100 * figure.value:+.1f}" + (
+        "" if isnan(figure.low) else f" ({100 * figure.low:+.1f} to {100 * figure.high:+.1f})"
+    )
 
 
 def clauses(results: Results) -> list[Clause]:

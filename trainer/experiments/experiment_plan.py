@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -21,6 +21,10 @@ from graph.settings.configure import config_from, merged, settings_tree
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=60)]
 """A name that a folder may have."""
+TableName = Literal["pass-rates", "calibration", "labels", "labels-by-composition"]
+"""A table of `trainer.experiments.seed_tables`."""
+CellName = Annotated[tuple[str, ...], Field(min_length=2)]
+"""A cell of a table: the names of its row, then that of its column."""
 PER_RUN_SETTINGS: Final = ("recipe", "seed")
 """Settings that are not common to all runs."""
 
@@ -35,6 +39,34 @@ class Cell(NamedTuple):
     """Name of its folder."""
 
 
+class Prediction(Value):
+    """What was written down before any run, as a comparison of a figure with another one or with a bound."""
+
+    words: Annotated[str, Field(min_length=1)]
+    """The words that were written down."""
+    table: TableName
+    """The table that the figures are in."""
+    cell: CellName
+    """The figure that the words are about."""
+    above: CellName | float | None = None
+    """What it should be above."""
+    below: CellName | float | None = None
+    """What it should be below."""
+
+    @model_validator(mode="after")
+    def _compares_with_one_thing(self) -> Self:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("set either above or below")
+        return self
+
+    @property
+    def other(self) -> CellName | float:
+        """What it is compared with."""
+        other = self.below if self.above is None else self.above
+        assert other is not None
+        return other
+
+
 class ExperimentPlan(Value):
     """Every recipe on every seed."""
 
@@ -45,6 +77,13 @@ class ExperimentPlan(Value):
     """Settings that all runs share, as in a run's own file."""
     recipes: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     """Recipes by name, with settings of their own; a name that is no recipe's has to set `recipe`."""
+
+    document: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.md$")] | None = None
+    """File in the report's folder that gets tables and plots between marks; None: the report is a page of its own."""
+    sets: dict[Literal["validation", "test", "goalposts"], str] = Field(default_factory=dict)
+    """What the report calls question sets."""
+    predictions: tuple[Prediction, ...] = ()
+    """What was written down before any run."""
 
     @field_validator("seeds")
     @classmethod

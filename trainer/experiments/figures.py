@@ -1,4 +1,4 @@
-"""The plots of a report: learning curves, and measures of the teacher by iteration.
+"""The plots of a report: learning curves, labels that are right, certainty, and measures of the teacher by iteration.
 
 A plot has a panel for each recipe with data; a plot without panels is not drawn.
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from math import isnan
 from statistics import fmean
-from typing import Final, NamedTuple
+from typing import Final
 
 from events.facts.values import Seat
+from events.pure.calibration import BINS
 from trainer.experiments.claims import UNGUIDED
-from trainer.experiments.outcome import Evaluation
-from trainer.experiments.plots import PlotLine, draw
+from trainer.experiments.outcome import QUESTION_SETS, Evaluation
+from trainer.experiments.plots import Plot, PlotLine
 from trainer.experiments.results import Results
+from trainer.experiments.seed_tables import TABLES, estimate, window_name, windows
 from trainer.experiments.teaching import MEASURES, pooled
 
 REFERENCE_STYLES: Final = {UNGUIDED: "--", "base": ":"}
@@ -28,37 +30,28 @@ MAX_POINTS: Final = 12
 """Most points of a teacher's line; iterations are pooled into as many windows."""
 
 
-class DrawnPlot(NamedTuple):
-    """A plot that was drawn."""
-
-    file: str
-    description: str
-
-
-def draw_plots(results: Results, folder: Path) -> list[DrawnPlot]:
-    """Draw every plot into a folder.
+def plots_of(results: Results) -> list[Plot]:
+    """Every plot of a report.
 
     Raises:
-        BadInput: two runs were evaluated on different questions, or the extra for plots is not installed.
+        BadInput: two runs were evaluated on different questions.
     """
-    return [*_learning(results, folder), *_teaching(results, folder)]
+    return [*_learning(results), *_labels(results), *_certainty(results), *_teaching(results)]
 
 
-def _learning(results: Results, folder: Path) -> Iterator[DrawnPlot]:
+def _learning(results: Results) -> Iterator[Plot]:
     for name in ("test", "validation"):
         for k in sorted({1, results.k}, reverse=True):
             label = f"{name} pass@{k}, %"
-            yield from _curves(results, folder, name, f"{name}-pass-at-{k}.svg", label, partial(_percent, k=k))
-    yield from _curves(results, folder, "goalposts", "goalposts.svg", "goalposts solved", lambda each: len(each.solved))
+            yield from _curves(results, name, f"{name}-pass-at-{k}.svg", label, partial(_percent, k=k))
+    yield from _curves(results, "goalposts", "goalposts.svg", "goalposts solved", lambda each: len(each.solved))
 
 
 def _percent(evaluation: Evaluation, k: int) -> float:
     return 100 * fmean(evaluation.scores(k))
 
 
-def _curves(
-    results: Results, folder: Path, name: str, file: str, label: str, value: Callable[[Evaluation], float]
-) -> Iterator[DrawnPlot]:
+def _curves(results: Results, name: str, file: str, label: str, value: Callable[[Evaluation], float]) -> Iterator[Plot]:
     curves = {recipe: curve for recipe in results.cells if (curve := results.curve(recipe, name, value))}
     lines = {
         recipe: PlotLine("the recipe", [(point.samples, point.value) for point in curve]) for recipe, curve in curves.items()
@@ -76,17 +69,53 @@ def _curves(
         for recipe, curve in curves.items()
     }
     if panels:
-        draw(folder / file, f"{label}, over the student's samples", "samples of the student", label, panels)
-        yield DrawnPlot(file, label)
+        yield Plot(file, label, "samples of the student", label, panels, title=f"{label}, over the student's samples")
 
 
-def _teaching(results: Results, folder: Path) -> Iterator[DrawnPlot]:
+def _labels(results: Results) -> Iterator[Plot]:
+    """Labels that are right by iteration; the band is the interval over seeds."""
+    cells, column = TABLES["labels"].cells(results), "labels that are right"
+    panels = {}
+    for recipe in results.cells:
+        shares = [(fmean(window), cells.get((recipe, window_name(window)), {}).get(column)) for window in windows(results)]
+        known = [(x, figure) for x, means in shares if means is not None and (figure := estimate(means)) is not None]
+        if known:
+            band = [] if isnan(known[0][1].low) else [(max(0.0, each.low), min(1.0, each.high)) for _, each in known]
+            panels[recipe] = [PlotLine("labels that are right", [(x, each.value) for x, each in known], band=band)]
+    if panels:
+        yield Plot("label-accuracy.svg", "labels that are right, by iteration", "iteration", "share", panels, (-0.03, 1.03))
+
+
+def _certainty(results: Results) -> Iterator[Plot]:
+    """Answers that passed, by certainty in bins of equal width; the last evaluations of all seeds together."""
+    panels = {recipe: lines for recipe in results.cells if (lines := _reliability(results, recipe))}
+    if panels:
+        description = "answers that passed, by how certain the student was of them"
+        yield Plot("reliability.svg", description, "certainty", "share that passed", panels, (-0.03, 1.03))
+
+
+def _reliability(results: Results, recipe: str) -> list[PlotLine]:
+    answers: dict[str, list[tuple[float, bool]]] = {}
+    for outcome in results.outcomes(recipe).values():
+        last = {each.result.name: each for each in outcome.calibrations}
+        for known in (known for known in QUESTION_SETS if known in last):
+            answers.setdefault(known, []).extend(last[known].answers)
+    lines = [PlotLine("as certain as right", [(0, 0), (1, 1)], ":", grey=True)] if answers else []
+    for (name, own), style in zip(answers.items(), ("-", "--", "-."), strict=False):
+        bins: dict[int, list[tuple[float, bool]]] = {}
+        for certainty, passed in own:
+            bins.setdefault(min(int(certainty * BINS), BINS - 1), []).append((certainty, passed))
+        points = [tuple(fmean(column) for column in zip(*each, strict=True)) for _, each in sorted(bins.items())]
+        lines.append(PlotLine(results.set_name(name), [(x, y) for x, y in points], style))
+    return lines
+
+
+def _teaching(results: Results) -> Iterator[Plot]:
     for measure, meaning in MEASURES.items():
         panels = {recipe: lines for recipe in results.cells if (lines := _seats(results, recipe, measure))}
         if panels:
             file = f"{TEACHER}{measure.replace(' ', '-')}.svg"
-            draw(folder / file, f"{measure}: {meaning}", "iteration", measure, panels, (-0.03, 1.03))
-            yield DrawnPlot(file, f"{measure}: {meaning}")
+            yield Plot(file, f"{measure}: {meaning}", "iteration", measure, panels, (-0.03, 1.03))
 
 
 def _seats(results: Results, recipe: str, measure: str) -> list[PlotLine]:

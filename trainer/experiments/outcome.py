@@ -1,13 +1,15 @@
-"""The outcome of one run, finished or not: its evaluations, measures of its teacher, and its costs."""
+"""The outcome of one run, finished or not: evaluations, calibrations, votes on labels, measures of its teacher, costs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
-from typing import Final
+from typing import Final, NamedTuple
 
+from events.facts.certainty_facts import CalibrationFinished
 from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.facts.types import EvaluationFinished, RunStarted
@@ -15,6 +17,7 @@ from events.facts.values import QuestionId
 from events.projections.run_summary import RunSummary, fold
 from events.pure.estimators import pass_at_k
 from trainer.experiments.teaching import TeacherMeasures, teacher_measures
+from trainer.experiments.votes import Vote, votes
 
 QUESTION_SETS: Final = ("validation", "test", "goalposts")
 """Question sets that a run evaluates by itself."""
@@ -36,6 +39,14 @@ class Evaluation:
     def solved(self) -> frozenset[QuestionId]:
         """Questions with a success."""
         return frozenset(question for question, count in self.result.successes.items() if count)
+
+
+class Calibration(NamedTuple):
+    """How well the student of one evaluation knew what it knows."""
+
+    result: CalibrationFinished
+    answers: tuple[tuple[float, bool], ...]
+    """Of each answer, how certain the student was of it, in [0, 1], and whether it passed."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,10 @@ class RunOutcome:
     """By question set, in the order of iterations."""
     teaching: TeacherMeasures
     costs: RunCosts
+    calibrations: Sequence[Calibration] = ()
+    """In the order of the log."""
+    votes: Sequence[Vote] = ()
+    """In the order of the log."""
 
     def with_shared_start(self, others: Iterable[RunOutcome]) -> RunOutcome:
         """The same, with another run's evaluations of the first weights where it has none and began with the same weights."""
@@ -137,7 +152,14 @@ def run_outcome(log: Log) -> RunOutcome:
         },
         teaching=teacher_measures(log),
         costs=_costs(summary),
+        calibrations=tuple(_calibration(log, fact) for fact in summary.calibrations),
+        votes=tuple(votes(log)),
     )
+
+
+def _calibration(log: Log, fact: CalibrationFinished) -> Calibration:
+    scores = json.loads(log.get(fact.scores))
+    return Calibration(fact, tuple((float(certainty), bool(passed)) for _, passed, _, certainty in scores))
 
 
 def _costs(summary: RunSummary) -> RunCosts:

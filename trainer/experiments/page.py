@@ -5,23 +5,31 @@ Guarantees: every number in it is computed from results and plots; text that com
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
-from statistics import fmean
-from typing import Final, Literal, get_args
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal, NamedTuple, get_args
 
-from events.facts.digests import NAME_DIGITS
 from events.facts.types import Reason
 from events.facts.values import QuestionId, Seat
 from events.pure.estimators import BOOTSTRAP_DRAWS, CONFIDENCE
-from events.text.safe_text import one_line
 from roles.pocket.world import read_statement
 from roles.questions.load import load_questions
 from trainer.experiments.claims import GUIDED, UNGUIDED, clauses, percent, points
-from trainer.experiments.figures import SEATS, TEACHER, DrawnPlot
-from trainer.experiments.outcome import RunCosts, RunOutcome
+from trainer.experiments.experiment_plan import ExperimentPlan, TableName
+from trainer.experiments.figures import SEATS, TEACHER
+from trainer.experiments.outcome import RunOutcome
+from trainer.experiments.plots import Plot
 from trainer.experiments.results import Results, WhichCheckpoint
+from trainer.experiments.sections import (
+    costs,
+    markdown_table,
+    plain,
+    play_command,
+    predictions,
+    report_command,
+    seed_table,
+    setting,
+)
+from trainer.experiments.seed_tables import TABLES
 from trainer.experiments.teaching import MEASURES, pooled
 
 PLOTS: Final = "results"
@@ -46,15 +54,32 @@ METHOD: Final = """\
   whatever else the machine did."""
 
 
-def page(name: str, results: Results, drawn: Sequence[DrawnPlot]) -> str:
+class Topic(NamedTuple):
+    """What the page says of one kind of facts."""
+
+    title: str
+    tables: tuple[TableName, ...]
+    plot: str
+    """Its file."""
+
+
+TOPICS: Final = (
+    Topic("Certainty", ("calibration",), "reliability.svg"),
+    Topic("Labels by vote", ("labels", "labels-by-composition"), "label-accuracy.svg"),
+)
+"""Sections that the page has where runs have such facts."""
+
+
+def page(name: str, results: Results, drawn: Sequence[Plot]) -> str:
     """The whole page."""
-    learning = [plot for plot in drawn if not plot.file.startswith(TEACHER)]
+    apart = {topic.plot for topic in TOPICS}
+    learning = [plot for plot in drawn if not plot.file.startswith(TEACHER) and plot.file not in apart]
     teaching = [plot for plot in drawn if plot.file.startswith(TEACHER)]
     parts = [
         f"# Results: {plain(name)}",
         "Made from the logs of the runs by the last of these commands; nothing in it is typed by hand.",
-        _commands(name),
-        *_setting(results),
+        f"```bash\n{play_command(name)}\n{report_command(name)}\n```",
+        *setting(results),
         "## The claim",
         *_claim(results),
         *_tests(results, "chosen"),
@@ -68,8 +93,9 @@ def page(name: str, results: Results, drawn: Sequence[DrawnPlot]) -> str:
         "## The teacher",
         *_teacher(results),
         *_plots(teaching),
+        *_topics(results, drawn),
         "## Costs",
-        *_costs(results),
+        *costs(results),
         "## How the numbers are made",
         METHOD.format(
             k=results.k,
@@ -81,56 +107,35 @@ def page(name: str, results: Results, drawn: Sequence[DrawnPlot]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def plain(text: str) -> str:
-    """Untrusted text on one line of Markdown, escaped."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$-])", r"\\\1", one_line(text, 80))
+def parts(plan: ExperimentPlan, results: Results, plots: Sequence[Plot], folder: str) -> dict[str, str]:
+    """Every part in Markdown; plots are in a folder beside the document.
+
+    Raises:
+        BadInput: a prediction names a cell that no table has.
+    """
+    tables = {name: "\n\n".join(seed_table(table, results)) for name, table in TABLES.items()}
+    images = {plot.file.removesuffix(".svg"): f"![{plot.description}]({folder}/{plot.file})" for plot in plots}
+    return {
+        "runs": "\n\n".join(setting(results)),
+        **tables,
+        "predictions": "\n\n".join(predictions(plan, results)),
+        **images,
+        "costs": "\n\n".join(costs(results)),
+    }
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
-
-
-def _commands(name: str) -> str:
-    file = f"configs/experiments/{name}.toml"
-    return f"```bash\npython -m trainer.experiment {file}\npython -m trainer.experiment {file} --report\n```"
-
-
-def _setting(results: Results) -> Iterator[str]:
-    runs = [outcome for recipe in results.cells for outcome in results.outcomes(recipe).values()]
-    if not runs:
-        yield "No run has begun."
-        return
-    seeds = sorted({seed for row in results.cells.values() for seed in row})
-    commits = sorted({run.started.commit[:NAME_DIGITS] for run in runs})
-    weights = sorted({digest[:NAME_DIGITS] for run in runs for digest in run.started.policies.values()})
-    yield (
-        f"{len(results.cells)} recipes on the seeds {', '.join(map(str, seeds))}; code of {', '.join(map(plain, commits))};"
-        f" first weights {', '.join(map(plain, weights))}. {' '.join(_question_sets(runs))}"
-    )
-    missing = [f"`{recipe}` {seed}: {_state(run)}" for recipe, row in results.cells.items() for seed, run in row.items()]
-    missing = [line for line in missing if not line.endswith(": over")]
-    if missing:
-        yield f"**Not complete.** Runs that are not over, by recipe and seed: {'; '.join(missing)}."
-
-
-def _question_sets(runs: Sequence[RunOutcome]) -> Iterator[str]:
-    for name in runs[0].evaluations:
-        results = [evaluation.result for run in runs for evaluation in run.evaluations[name]]
-        if results:
-            how = sorted({f"{result.attempts} answers at temperature {result.sampling.temperature:g}" for result in results})
-            digest = plain(runs[0].started.inputs.get(name, "unknown")[:NAME_DIGITS])
-            yield f"{name.capitalize()}: {len(results[0].successes)} questions (set {digest}), {' or '.join(how)}."
-
-
-def _state(run: RunOutcome | None) -> str:
-    if run is None:
-        return "not begun"
-    return "over" if run.finished else f"{run.costs.iterations} iterations"
+def _topics(results: Results, drawn: Sequence[Plot]) -> Iterator[str]:
+    for topic in TOPICS:
+        if any(TABLES[name].cells(results) for name in topic.tables):
+            yield f"## {topic.title}"
+            for name in topic.tables:
+                yield from seed_table(TABLES[name], results)
+            yield from _plots([plot for plot in drawn if plot.file == topic.plot])
 
 
 def _claim(results: Results) -> Iterator[str]:
     rows = ((clause.statement, f"**{clause.verdict}**", clause.numbers) for clause in clauses(results))
-    yield _table(("clause", "verdict", "numbers"), rows)
+    yield markdown_table(("clause", "verdict", "numbers"), rows)
     yield "A clause is open while a run that it is about is not over."
     above = [line for recipe in results.cells if recipe != GUIDED and (line := _rival_advantage(results, recipe))]
     if above:
@@ -171,7 +176,7 @@ def _tests(results: Results, when: WhichCheckpoint) -> Iterator[str]:
     if not rows:
         yield "No run was evaluated for it."
         return
-    yield _table(head, rows)
+    yield markdown_table(head, rows)
     yield "*After*: iterations that each seed's checkpoint has learned from. Differences are in points."
 
 
@@ -183,7 +188,7 @@ def _strata(results: Results) -> Iterator[str]:
         if results.scores(recipe, "chosen", k)
     ]
     if parts and rows:
-        yield _table(["recipe", *(f"pass@{k}, {name} ({len(indices)})" for name, indices in parts.items())], rows)
+        yield markdown_table(["recipe", *(f"pass@{k}, {name} ({len(indices)})" for name, indices in parts.items())], rows)
         yield "*Target region*: all rare operations of the question are of those that goalposts are made of."
 
 
@@ -213,7 +218,7 @@ def _goalposts(results: Results) -> Iterator[str]:
     if not rows:
         yield "No run was evaluated on goalposts."
         return
-    yield _table(("recipe", "last, by seed", "last, union", "any, by seed", "any, union", "answers to each"), rows)
+    yield markdown_table(("recipe", "last, by seed", "last, union", "any, by seed", "any, union", "answers to each"), rows)
     yield (
         f"Solved of {len(results.questions['goalposts'])} goalposts, in the last evaluation and in any; *answers to each*: in"
         " all evaluations of all seeds. `base` is the control with equal samples: the first weights, asked as often."
@@ -225,7 +230,7 @@ def _solved(results: Results, recipe: str, when: Literal["last", "any"]) -> tupl
     return by_seed, f"{len(results.union(recipe, when))}: {percent(results.union_share(recipe, when))}"
 
 
-def _plots(drawn: Sequence[DrawnPlot]) -> Iterator[str]:
+def _plots(drawn: Sequence[Plot]) -> Iterator[str]:
     for plot in drawn:
         yield f"![{plot.description}]({PLOTS}/{plot.file})"
 
@@ -241,7 +246,7 @@ def _teacher(results: Results) -> Iterator[str]:
     if not taught:
         yield "No teacher has proposed."
         return
-    yield _table(
+    yield markdown_table(
         ("recipe", "wrote", "proposals", *MEASURES),
         (
             [f"`{recipe}`", wrote, str(sum(run.teaching.proposed[seat] for run in runs)), *_thirds(runs, seat)]
@@ -250,7 +255,7 @@ def _teacher(results: Results) -> Iterator[str]:
     )
     yield "From the first third of the iterations to the last."
     reasons = get_args(Reason)
-    yield _table(
+    yield markdown_table(
         ("recipe", "wrote", *(reason.replace("_", " ") for reason in reasons)),
         ([f"`{recipe}`", wrote, *_rejections(runs, seat, reasons)] for recipe, seat, wrote, runs in taught),
     )
@@ -271,15 +276,3 @@ def _rejections(runs: Sequence[RunOutcome], seat: Seat, reasons: Sequence[Reason
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
-
-
-def _costs(results: Results) -> Iterator[str]:
-    names = [field.name for field in fields(RunCosts)]
-    rows = []
-    for recipe in results.cells:
-        costs = [outcome.costs for outcome in results.outcomes(recipe).values()]
-        if costs:
-            means = (fmean(getattr(cost, name) for cost in costs) for name in names)
-            rows.append([f"`{recipe}`", *(f"{mean:,.0f}".replace(",", " ") for mean in means)])
-    yield _table(("recipe", *(name.replace("_", " ") for name in names)), rows)
-    yield "Means over seeds."

@@ -31,16 +31,30 @@ class PlotLine(NamedTuple):
     """Lower and upper edge at each point; empty for no band."""
 
 
-def draw(
-    file: Path, title: str, x: str, y: str, panels: Mapping[str, Sequence[PlotLine]], bounds: tuple[float, float] | None = None
-) -> None:
-    """Write an .svg file: `title` is its text alternative, `x` and `y` label the axes, `panels` are lines by title.
+class Plot(NamedTuple):
+    """What is drawn into a file."""
 
-    `bounds` are those of the vertical axis in all panels; by default those of the lines.
+    file: str
+    """Name of the .svg file."""
+    description: str
+    x: str
+    """Label of the horizontal axis."""
+    y: str
+    panels: Mapping[str, Sequence[PlotLine]]
+    """Lines by the panel's title."""
+    bounds: tuple[float, float] | None = None
+    """Of the vertical axis in all panels; None: those of the lines."""
+    title: str = ""
+    """The file's text alternative, if that is not its description."""
+
+
+def draw(folder: Path, plot: Plot) -> None:
+    """Write a plot into a folder.
 
     Raises:
         BadInput: the extra `plots` is not installed.
     """
+    panels = plot.panels
     columns = min(MAX_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     with paper_style() as canvas:
@@ -55,13 +69,13 @@ def draw(
             axes.set_axis_off()
         for axes in grid[max(0, len(panels) - columns) : len(panels)]:
             axes.xaxis.set_tick_params(labelbottom=True)
-        if bounds is not None:
-            grid[0].set_ylim(*bounds)
-        figure.supxlabel(x, fontsize=8)
-        figure.supylabel(y, fontsize=8)
+        if plot.bounds is not None:
+            grid[0].set_ylim(*plot.bounds)
+        figure.supxlabel(plot.x, fontsize=8)
+        figure.supylabel(plot.y, fontsize=8)
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), frameon=False)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save(figure, file, title)
+        folder.mkdir(parents=True, exist_ok=True)
+        save(figure, folder / plot.file, plot.title or plot.description)
 
 
 def _line(axes: Any, line: PlotLine) -> Any:

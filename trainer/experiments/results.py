@@ -6,7 +6,7 @@ What is missing is None.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 from typing import Final, Literal, NamedTuple
@@ -27,7 +27,7 @@ OutcomesByRecipe = Mapping[str, Mapping[int, RunOutcome | None]]
 
 
 class Estimate(NamedTuple):
-    """A number with its confidence interval."""
+    """A number with its confidence interval, whose bounds are nan where there is none."""
 
     value: float
     low: float
@@ -48,6 +48,8 @@ class Results:
     """All outcomes of an experiment."""
 
     cells: OutcomesByRecipe
+    set_names: Mapping[str, str] = field(default_factory=dict)
+    """What a report calls question sets, where that differs from their names."""
 
     def __post_init__(self) -> None:
         """Refuse runs that cannot be compared.
@@ -56,6 +58,10 @@ class Results:
             BadInput: two runs were evaluated on different questions.
         """
         _ = self.questions
+
+    def set_name(self, name: str) -> str:
+        """What a report calls a question set."""
+        return self.set_names.get(name, name)
 
     def outcomes(self, recipe: str) -> dict[int, RunOutcome]:
         """Runs of a recipe that have begun, by seed."""

@@ -1,0 +1,43 @@
+"""Makes question files of two regions of the pocket world, which experiments evaluate on: `python -m benchmarks.regions`.
+
+`rest`, and `validation` to choose settings by: held-out questions whose rare operations training questions have, too.
+`target`: questions with rare operations that only goalposts are made of.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from events.cli.app import run_app
+from events.facts.values import Question
+from roles.pocket.world import generate
+from roles.questions.question_set import save_questions
+
+COUNT: Final = 100
+"""Questions of each file."""
+app = typer.Typer(add_completion=False)
+
+
+def files(seed: int = 0) -> dict[str, list[Question]]:
+    """Questions by file: held out from the region of the training questions, and from the target region."""
+    near = {"rare": (1, 2, 3)}
+    return {
+        "rest": generate("test", COUNT, seed, region="rest", **near),
+        "validation": generate("validation", COUNT, seed, region="rest", **near),
+        "target": generate("test", COUNT, seed, region="target", rare=(1, 2), families=("lists", "strings")),
+    }
+
+
+@app.command()
+def questions(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/region-questions")) -> None:
+    """Write the question files."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, listed in files().items():
+        save_questions(out / f"{name}.jsonl", listed)
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,189 @@
+"""Tables over seeds, predictions and documents of an experiment, from logs made by hand, with every number worked out here."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from events.facts.errors import BadInput
+from events.facts.label_facts import LabelVoted
+from events.facts.types import EpisodeStarted, QuestionProposed, QuestionValidated
+from events.facts.values import BlobHash, IOPair, Question, canonical
+from events.stores import open_log
+from roles.pocket.operations import OPERATIONS
+from roles.pocket.world import Step, statement
+from tests.support.example_runs import example_run
+from trainer.experiments.experiment_plan import ExperimentPlan, Prediction
+from trainer.experiments.figures import plots_of
+from trainer.experiments.page import page
+from trainer.experiments.report import read, write
+from trainer.experiments.results import Results
+from trainer.experiments.seed_tables import TABLES, difference, estimate
+from trainer.experiments.votes import composition
+
+COMMAND = "python -m trainer.experiment configs/experiments/lab.toml --report"
+LISTS = [operation for operation in OPERATIONS if operation.family == "lists"]
+COMMON, REST, TARGET = (
+    next(Step(each, (each.parameters or (0,))[0]) for each in LISTS if (each.rare, each.target) == kind)
+    for kind in ((False, False), (True, False), (True, True))
+)
+Votes = list[tuple[int, tuple[Step, ...], bool | None]]
+"""Iteration, composition and whether the label is right (None: a tie)."""
+
+
+def certain_run(folder: Path, recipe: str, seed: int, passed: bool) -> None:
+    """A run whose student is 90 % certain of both answers after it, of which one is wrong, and before it of a right one."""
+    with closing(open_log(folder / f"{recipe}-{seed}" / "log.sqlite", create=True)) as log:
+        tale = example_run(log).run(recipe=recipe, seed=seed).evaluate().calibrate(scores=[(True, 0.5, 0.9)])
+        tale.start().finish().update().evaluate().calibrate(scores=[(passed, 0.5, 0.9), (False, 0.5, 0.9)]).end()
+
+
+def voted_run(folder: Path, recipe: str, seed: int, votes: Votes) -> None:
+    with closing(open_log(folder / f"{recipe}-{seed}" / "log.sqlite", create=True)) as log:
+        tale = example_run(log).run(recipe=recipe, seed=seed)
+        for number, (iteration, steps, right) in enumerate(votes):
+            question = Question(statement=statement(steps), program="def f(x):\n    return x", private=(PAIR,))
+            stream, blob = f"episode/{iteration:05}/{number:03}", log.put(canonical(question))
+            while tale.iteration < iteration:
+                tale.start().finish()
+            same = {"question": question.id, "blob": blob}
+            log.append(stream, [EpisodeStarted(iteration=iteration, purpose="unguided", axis="function", seed=0, **same)])
+            proposed = QuestionProposed(
+                seat="open", attempt=1, parent=question.id, generation=tale.generation("p", 1, "teacher")
+            )
+            log.append(stream, [proposed])
+            log.append(stream, [QuestionValidated(seat="open", similarity=0, aligned=None, **same)])
+            label = None if right is None else BlobHash(blob)
+            counts = {"attempts": 4, "voters": 4, "votes": 2, "runner_up": 2 if right is None else 1}
+            fact = LabelVoted(of=1, seat="open", question=question.id, label=label, agrees=right, right=right, **counts)
+            log.append(stream, [fact])
+        tale.end()
+
+
+PAIR = IOPair(input="[1]", output="[1]")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Two recipes on two seeds: one that is evaluated and one that votes."""
+    folder = tmp_path_factory.mktemp("lab") / "runs"
+    for seed, passed in enumerate((True, False)):
+        certain_run(folder, "r_tuning", seed, passed)
+    voted_run(folder, "sqlm", 0, [(1, (COMMON, REST), True), (1, (REST, COMMON), False), (8, (REST, TARGET), False)])
+    voted_run(folder, "sqlm", 1, [(1, (COMMON, REST), True), (2, (COMMON, COMMON), None), (8, (TARGET, COMMON), True)])
+    return folder
+
+
+def plan(*predictions: Prediction, document: str | None = None) -> ExperimentPlan:
+    fields = {"sets": {"test": "held out"}, "predictions": predictions, "document": document}
+    return ExperimentPlan(name="lab", seeds=(0, 1), recipes={"r_tuning": {}, "sqlm": {}}, **fields)
+
+
+def rows(results: Results, table: str) -> dict[tuple[str, ...], dict[str, float | None]]:
+    cells = TABLES[table].cells(results)
+    means = {key: {name: estimate(means) for name, means in row.items()} for key, row in cells.items()}
+    return {key: {name: mean and mean.value for name, mean in row.items()} for key, row in means.items()}
+
+
+def test_certainty_is_a_mean_over_seeds_before_and_after(runs):
+    results = read(plan(), runs)
+    table = rows(results, "calibration")
+    assert list(table) == [("held out", "before"), ("held out", "r_tuning")]
+    assert table["held out", "before"]["accuracy"] == 1
+    after = table["held out", "r_tuning"]
+    assert (after["accuracy"], after["AP"], after["AP, confidence alone"], after["ECE"]) == (0.25, 0.875, 0.75, 0.125)
+    assert (after["answer rate"], after["accuracy of these"], after["refused"]) == (1, 0.25, 0)
+    accuracy = TABLES["calibration"].cells(results)["held out", "r_tuning"]["accuracy"]
+    # 0 and 0.5: 12.7062 times 0.25 on either side.
+    assert estimate(accuracy) == pytest.approx((0.25, 0.25 - 12.7062 / 4, 0.25 + 12.7062 / 4), rel=1e-5)
+    assert difference(accuracy, accuracy) == (0, 0, 0)
+
+
+def test_labels_are_counted_by_window_and_by_what_questions_are_made_of(runs):
+    results = read(plan(), runs)
+    table = rows(results, "labels")
+    assert list(table) == [("sqlm", window) for window in ("1 to 2", "3 to 4", "5 to 6", "7 to 8")]
+    # Three labels and a tie in the first window, of which one seed has two labels and the other one.
+    first = table["sqlm", "1 to 2"]
+    assert (first["ties"], first["labels that are right"], first["agreement"]) == (0.25, pytest.approx(2 / 3), 0.5)
+    assert table["sqlm", "3 to 4"]["labels that are right"] is None
+    parts = rows(results, "labels-by-composition")
+    assert parts["sqlm", "rest region"]["right, 1 rare"] == pytest.approx(2 / 3)
+    assert parts["sqlm", "target region"]["right, 1 rare"] == 1
+    assert parts["sqlm", "target region"]["right, 2 rare"] == 0
+    assert composition("no statement of this world") is None
+
+
+def cell(*names: str) -> dict[str, object]:
+    return {"words": "it rises", "table": "calibration", "cell": names}
+
+
+def filled(runs: Path, text: str, *predictions: Prediction) -> str:
+    (runs.parent / "lab.md").write_text(text)
+    write(plan(*predictions, document="lab.md"), runs, runs.parent, lambda line: None)
+    return (runs.parent / "lab.md").read_text()
+
+
+def marks(*names: str) -> str:
+    return "\n".join(f"<!-- {name}: begin (made by `{COMMAND}`) -->\n<!-- {name}: end -->" for name in names)
+
+
+def test_a_document_gets_what_stands_between_its_marks_and_the_plots_that_it_shows(runs):
+    accuracy = ("held out", "r_tuning", "accuracy")
+    predictions = (
+        Prediction(**cell("held out", "before", "accuracy"), above=0.5),
+        Prediction(**cell("held out", "before", "accuracy"), below=0.5),
+        Prediction(**cell(*accuracy), above=("held out", "before", "accuracy")),
+    )
+    names = ("runs", "calibration", "labels", "pass-rates", "reliability", "predictions")
+    text = filled(runs, f"Typed by hand.\n{marks(*names)}\nTyped, too.", *predictions)
+    assert text.startswith("Typed by hand.\n<!-- runs: begin")
+    assert text.endswith("\n<!-- predictions: end -->\nTyped, too.")
+    assert "| held out | before | 2 | 100.0 % | 87.5 % | 75.0 % |" in text
+    assert "| held out | `r_tuning` | 2 | 25.0 % (0.0 to 100.0) |" in text
+    assert "| `sqlm` | 3 to 4 | 2 | 0 | – |" in text
+    assert "100.0 % against 50.0 %: +50.0 (+50.0 to +50.0) points" in text
+    assert [line.split(" | ")[1] for line in text.splitlines() if "it rises" in line] == [
+        "**HOLDS**",
+        "**DOES NOT HOLD**",
+        "**OPEN**",
+    ]
+    assert [file.name for file in (runs.parent / "lab").iterdir()] == ["reliability.svg"]
+    assert filled(runs, text, *predictions) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "words"),
+    [
+        ("nothing", (), "has no marks for plan lab; add lines such as <!-- NAME: begin"),
+        (
+            marks("labells"),
+            (),
+            "has marks for 'labells', which there is not (yet); the runs have runs, pass-rates, calibration",
+        ),
+        (
+            marks("predictions"),
+            ("r_tuning", "AP"),
+            "names the cell r_tuning, AP, which the table calibration lacks; take one of",
+        ),
+    ],
+)
+def test_a_document_that_cannot_be_filled_is_one_sentence(runs, text, names, words):
+    with pytest.raises(BadInput) as raised:
+        filled(runs, text, *(Prediction(**cell(*names), above=0.5) for _ in names[:1]))
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_document_that_is_not_there_is_named(runs):
+    with pytest.raises(BadInput, match=r"Document .*gone.md of plan lab cannot be read"):
+        write(plan(document="gone.md"), runs, runs.parent, lambda line: None)
+
+
+def test_a_page_of_its_own_has_the_tables_too(runs):
+    results = read(plan(), runs)
+    text = page("lab", results, plots_of(results))
+    assert text.index("## Certainty") < text.index("(results/reliability.svg)") < text.index("## Labels by vote")
+    assert "(results/label-accuracy.svg)" in text

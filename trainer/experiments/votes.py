@@ -1,0 +1,61 @@
+"""Votes of a run's answers on labels, with what their questions are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
+
+from events.facts.label_facts import LabelVoted
+from events.facts.log import Log
+from events.facts.questions import read_question
+from events.facts.types import EpisodeStarted, QuestionValidated
+from events.facts.values import BlobHash, QuestionId
+from roles.pocket.world import read_statement
+
+_KINDS: Final = ("episode_started", "question_validated", "label_voted")
+
+
+class Composition(NamedTuple):
+    """What a statement of the pocket world asks for."""
+
+    region: Literal["target", "rest"]
+    """`target` if any operation is of those that goalposts are made of."""
+    rare: int
+    """Rare operations."""
+
+
+class Vote(NamedTuple):
+    """A vote on the outputs of a proposed question."""
+
+    iteration: int
+    result: LabelVoted
+    composition: Composition | None
+    """None for a statement that is not the pocket world's."""
+
+
+def votes(log: Log) -> Iterator[Vote]:
+    """All votes of a run, in the order of the log.
+
+    Raises:
+        LogCorrupt: a question is missing or damaged.
+    """
+    iterations: dict[str, int] = {}
+    blobs: dict[QuestionId, BlobHash] = {}
+    for event in log.read(kinds=_KINDS):
+        match event.fact:
+            case EpisodeStarted(iteration=iteration, question=question, blob=blob):
+                iterations[event.stream], blobs[question] = iteration, blob
+            case QuestionValidated(question=question, blob=blob):
+                blobs[question] = blob
+            case LabelVoted(question=question) as result:
+                statement = read_question(log, blobs[question]).statement
+                yield Vote(iterations[event.stream], result, composition(statement))
+
+
+def composition(statement: str) -> Composition | None:
+    """What a statement is composed of; None if it is not the pocket world's."""
+    steps = read_statement(statement)
+    if steps is None:
+        return None
+    rare = [step.operation for step in steps if step.operation.rare]
+    return Composition("target" if any(operation.target for operation in rare) else "rest", len(rare))
