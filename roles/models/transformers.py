@@ -206,6 +206,7 @@ class TransformersModel:
         from transformers.utils.logging import disable_progress_bar
 
         from roles.models.attention import use_grouped_attention
+        from roles.models.packed_linear import pack_linear_layers
 
         digest = weights_digest(path)
         if digest != policy:
@@ -231,6 +232,7 @@ class TransformersModel:
             ) from error
         self._model.eval()
         use_grouped_attention(self._model)
+        pack_linear_layers(self._model)
         self._parameters = frozenset(inspect.signature(self._model.forward).parameters)
         if "past_key_values" not in self._parameters:
             raise ModelError(
