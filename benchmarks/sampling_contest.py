@@ -37,15 +37,20 @@ def pocket_prompts(count: int) -> list[str]:
     return [prompt.text for prompt in islice(prompts, count)]
 
 
+def save_endless(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model into a folder as one whose texts never end by themselves."""
+    model.eval()
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token = None
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 class SamplingContest:
     """A model, written into an empty folder, prompts, and the number of tokens that each is to be completed with."""
 
     def __init__(self, shape: str, case: LengthCase, prompts: Sequence[str], folder: Path) -> None:
         self._bare, tokenizer = model_of(Setting(shape))
-        self._bare.eval()
-        self._bare.config.eos_token_id = self._bare.generation_config.eos_token_id = tokenizer.eos_token = None
-        self._bare.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save_endless(self._bare, tokenizer, folder)
         self._ours = TransformersModel(folder, weights_digest(folder))
         rng = random.Random(SEED)  # noqa: S311  # no secret
         self._lengths = [case.length(rng) for _ in prompts]

@@ -24,6 +24,7 @@ from benchmarks.sampling_contest import SamplingContest, pocket_prompts
 from benchmarks.server_clients import MODEL_NAME, ClientRun, Clients
 from benchmarks.update_cases import CASES, GROUP, LengthCase
 from events.facts.errors import ModelError
+from graph.settings.threads import default_threads
 from roles.pocket import WEIGHTS
 from roles.serving.command import ServingConfig
 from roles.serving.fleet import Fleet, start_fleet
@@ -58,9 +59,16 @@ def main(
     batch: Annotated[int, typer.Option(help="Completions sampled in this process.", min=1)] = 64,
     rows: Annotated[int, typer.Option(help="Completions asked of the server.", min=GROUP)] = 512,
     in_flight: Annotated[int, typer.Option(help="How many of them at once.", min=GROUP)] = 64,
+    model: Annotated[Path | None, typer.Option(help="A folder with a real model: sampling from it instead.")] = None,
+    threads: Annotated[int, typer.Option(help="With --model: CPU threads; 0: the cores.", min=0)] = 0,
     document: Annotated[Path, typer.Option(help="Where the section is written.")] = section.DOCUMENT,
 ) -> None:
     """Measure our backends against bare `generate` and vLLM's own client. Some minutes."""
+    if model is not None:
+        from benchmarks.real_sampling import real_sampling
+
+        real_sampling(model, threads or default_threads(model), rounds, document)
+        return
     lines = [f"{section.machine(PACKAGES)}."]
     here = in_process(pocket_prompts(batch), CASES.values(), rounds)
     lines += ["", HERE.format(rows=batch, longest=CASES["equal"].longest), "", *claims_table(here)]

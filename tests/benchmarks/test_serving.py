@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.real_sampling import ROWS, measure_alone, save_model
 from benchmarks.rounds import claims_table
 from benchmarks.sampling_contest import SamplingContest, pocket_prompts
 from benchmarks.server_clients import ClientRun
 from benchmarks.serving import BARE, MODELS, in_process, same
 from benchmarks.update_cases import LengthCase
 from events.facts.errors import ModelError
+from roles.pocket import WEIGHTS
 
 SHORT = LengthCase("short", (1, 1), 4, 0.5, 6)
 
@@ -37,3 +39,12 @@ def test_whoever_makes_other_completions_stops_the_benchmark() -> None:
     assert same({"ours": ours, "theirs": ours[:1]}) == 8
     with pytest.raises(ModelError, match="same completions"):
         same({"ours": ours, "theirs": [ClientRun([5, 3], 1.0, 0.5)]})
+
+
+def test_a_real_model_is_sampled_in_this_process_and_by_bare_generate(tmp_path: Path) -> None:
+    save_model(WEIGHTS, tmp_path)
+    for contender in ("ours", "bare"):
+        measured = measure_alone(contender, tmp_path, threads=1)
+        assert len(measured["rates"]) == len(ROWS)
+        assert min(measured["rates"]) > 0
+        assert measured["peak"] > 0
