@@ -35,6 +35,7 @@ from events.facts.types import (
 )
 from events.facts.values import BlobHash, Digest, QuestionId
 from events.index.entries import ORIGINS
+from events.projections.certainty import certainty_by_question, certainty_of
 from events.projections.proposals import ProposalState, apply_proposal
 from events.reports.run_overview import mean_reward
 
@@ -97,6 +98,7 @@ def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
 
 
 def _completions(log: Log, run: str, stream: _OpenStream, ending: str | None) -> Iterator[AttemptRow]:
+    certainties = certainty_by_question(log, stream.made[0].stream) if stream.made else {}
     for event in stream.made:
         assert isinstance(event.fact, QuestionProposed | AttemptsMade)
         generation = event.fact.generation
@@ -109,7 +111,9 @@ def _completions(log: Log, run: str, stream: _OpenStream, ending: str | None) ->
         if {len(texts), len(rollouts.ids), len(verdicts), len(rewards)} != {generation.count}:
             message = f"Position {event.position} has {generation.count} completions, but not as many texts or rewards"
             raise LogCorrupt(f"{message}; the log is damaged, run verify.")
+        request = _request_columns(event.fact)
         for index, text in enumerate(texts):
+            sure = certainty_of(certainties, request["question"], index, generation.count)
             yield AttemptRow(
                 run=run,
                 position=event.position,
@@ -118,7 +122,7 @@ def _completions(log: Log, run: str, stream: _OpenStream, ending: str | None) ->
                 index=index,
                 iteration=stream.iteration,
                 ending=ending,
-                **_request_columns(event.fact),
+                **request,
                 prompt=prompt,
                 completion=text,
                 prompt_ids=rollouts.prompt,
@@ -129,6 +133,7 @@ def _completions(log: Log, run: str, stream: _OpenStream, ending: str | None) ->
                 reward_position=rewarded_at,
                 phase=rewarded.phase if rewarded else None,
                 **verdicts[index],
+                **(sure._asdict() if sure else {}),
                 container=verified.provenance.image if verified else None,
                 policy=generation.policy,
                 template=generation.template,

@@ -91,6 +91,10 @@ class AttemptRow(TableRow):
     """The verdict in words."""
     tests: str | None = None
     """What came of each test, a letter each (`events.facts.values.OUTCOME_LETTERS`); null also in logs of older schemas."""
+    confidence: float | None = None
+    """Geometric mean of the probabilities of the answer's tokens, where an evaluation asked the student if it is sure."""
+    certainty: float | None = None
+    """P(sure) / (P(sure) + P(unsure)) when the student was asked."""
     container: str | None = None
     """Digest of the container image in which the verdict was reached."""
     policy: Digest

@@ -48,6 +48,7 @@ from events.facts.values import (
     Task,
     Verdict,
 )
+from events.projections.certainty import AnswerCertainty, certainty_by_question, certainty_of
 from events.projections.lineage import consuming_weights, learnable_events
 from events.projections.proposals import ProposalState, apply_proposal
 from events.projections.token_text import token_texts
@@ -101,6 +102,8 @@ class CompletionDetail:
     verdict: Verdict | None
     vote: str | None
     """The vote on the outputs of the question, in words; None where there was none."""
+    sure: AnswerCertainty | None
+    """How sure the student was of the answer; None where no evaluation asked."""
     label: tuple[str, ...] | None
     """The outputs that the answer was compared with, where they are not those of the question."""
     provenance: Provenance | None
@@ -199,6 +202,7 @@ def completion_detail(log: ReadableLog, where: str, stream: str, version: int, i
         proposal=_proposal(events, version),
         **_verdict_fields(verified, version, index),
         **_label_fields(log, events, verified, version),
+        sure=_sure(log, stream, fact, index),
         **_reward_fields(log, start, events, rewarded, index),
         policy=generation.policy,
         sampling=generation.sampling,
@@ -283,6 +287,12 @@ def _label_fields(log: ReadableLog, events: Sequence[Event], verified: Event | N
         return {"vote": None, "label": None}
     blob = {"question": None, "vote": vote.label, "truth": vote.truth}[verified.fact.provenance.labels]
     return {"vote": vote_sentence(vote), "label": None if blob is None else tuple(json.loads(log.get(blob)))}
+
+
+def _sure(log: ReadableLog, stream: str, fact: QuestionProposed | AttemptsMade, index: int) -> AnswerCertainty | None:
+    if isinstance(fact, QuestionProposed):
+        return None
+    return certainty_of(certainty_by_question(log, stream), fact.question, index, fact.generation.count)
 
 
 def _reward_fields(

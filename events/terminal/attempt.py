@@ -85,6 +85,8 @@ def _facts(detail: CompletionDetail) -> Iterator[Text]:
     yield _verdict(detail)
     if detail.vote:
         yield Text(f"Vote: {detail.vote}.")
+    if detail.sure is not None:
+        yield Text(f"Certainty {detail.sure.certainty:.2f}, confidence {detail.sure.confidence:.2f} (docs/certainty.md).")
     yield Text(_learning(detail))
 
 

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 
 from events.export.charts import run_figures
 from events.export.metrics import metric_points
-from events.export.table_rows import texts
+from events.export.table_rows import attempts, texts
 from events.facts.errors import BadInput
 from events.facts.types import GoalpostAdded, IterationFinished, PolicyServed, Reason
 from events.facts.values import BlobHash, Digest, IOPair, Question, QuestionId, Seat, canonical
@@ -276,7 +276,8 @@ def test_a_given_text_and_a_calibration_are_told(log: MemoryLog, tmp_path: Path)
     tale = example_run(log).run().goalpost().start(3)
     given = tale.give(learned=5, certain=False)
     tale.give(certain=True)
-    tale.finish().update().evaluate().calibrate(scores=[(True, 0.75, 0.875), (False, 0.5, 0.25), (False, 0.5, 0.75)])
+    tale.finish().update().evaluate(attempts=3)
+    tale.calibrate(scores=[(True, 0.75, 0.875), (False, 0.5, 0.25), (False, 0.5, 0.75)])
     index = indexed(log, tmp_path)
     page = shown(questions.draw_question(questions.question_view(log, index, given.fact.question), "runs/x"))
     sentence = f"In iteration 1 a text was given to the student to learn as an uncertain one, 5 tokens ({given.stream})."
@@ -291,6 +292,10 @@ def test_a_given_text_and_a_calibration_are_told(log: MemoryLog, tmp_path: Path)
     first, _ = texts(log, "x", log.head().position)
     assert (first.iteration, first.certain, first.completion.splitlines()[-1]) == (1, False, "I am unsure.")
     assert (first.learned.tolist(), len(first.completion_ids)) == ([True] * 5 + [False] * 2, 7)
+    rows = [row for row in attempts(log, "x", log.head().position) if row.purpose == "evaluation"]
+    assert [(row.confidence, row.certainty) for row in rows] == [(0.75, 0.875), (0.5, 0.25), (0.5, 0.75)]
+    page = shown(draw_attempt(completion_detail(log, "runs/x", tale.stream, rows[1].version, 1), "runs/x"))
+    assert "Certainty 0.25, confidence 0.50" in page
 
 
 def test_a_question_that_only_evaluations_ask_is_found_by_its_whole_id(log: MemoryLog, tmp_path: Path) -> None:

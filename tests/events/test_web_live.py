@@ -210,13 +210,15 @@ def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewe
     voted, made = example.propose("hard", 1, lemma, 6, 10, voted={"right": True})
     wait_until_indexed(viewer, "first")
     summary = example.give(certain=True)
-    example.finish().update().calibrate(scores=[(True, 0.75, 0.875)])
+    example.finish().update().evaluate(attempts=1, successes=1).calibrate(scores=[(True, 0.75, 0.875)])
     wait_until_indexed(viewer, "first")
     client = TestClient(make_app(viewer))
     page = client.get(f"/runs/first/questions/{summary.fact.question}").text
     assert f"In iteration {example.iteration} a text was given to the student to learn as a certain answer, 4 tokens" in page
     assert "1 given text<" in client.get(f"/runs/first/policies/{example.policies['student']}").text
     assert "test average precision" in client.get("/runs/first").text
+    asked = client.get(f"/runs/first/attempts/{example.stream}/1/0").text
+    assert "the student was 0.88 certain; its confidence is 0.75." in asked
     label = "6 of 10 answers have equal outputs against 1: they are the label (the program&#39;s outputs), which is right."
     for address in (f"questions/{voted.id}", f"attempts/{made.stream}/{made.version}/0"):
         assert label in client.get(f"/runs/first/{address}").text

@@ -113,6 +113,7 @@ def test_labels_are_counted_by_window_and_by_what_questions_are_made_of(runs):
     assert parts["sqlm", "rest region"]["right, 1 rare"] == pytest.approx(2 / 3)
     assert parts["sqlm", "target region"]["right, 1 rare"] == 1
     assert parts["sqlm", "target region"]["right, 2 rare"] == 0
+    assert parts["sqlm", "target region"]["right"] == 0.5
     assert composition("no statement of this world") is None
 
 

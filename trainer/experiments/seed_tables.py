@@ -168,8 +168,8 @@ def _labels_by_composition(results: Results, recipe: str, outcome: RunOutcome) -
                 by_rare[min(vote.composition.rare, MOST_RARE)].add(vote.result.right)
         if outcome.votes:
             rare = {f"right, {number}{' or more' * (number == MOST_RARE)} rare": mean for number, mean in by_rare.items()}
-            labels = RunningMean(sum(mean.count for mean in by_rare.values()), 1)
-            yield (recipe, f"{region} region"), {"labels": labels, **rare}
+            right = RunningMean(sum(mean.total for mean in by_rare.values()), sum(mean.count for mean in by_rare.values()))
+            yield (recipe, f"{region} region"), {"labels": RunningMean(right.count, 1), "right": right, **rare}
 
 
 TABLES: Final[Mapping[TableName, SeedTable]] = {
