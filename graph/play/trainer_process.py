@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeVar
@@ -27,6 +26,7 @@ from events.facts.values import Digest
 from events.process.activity import Activity, format_duration
 from events.text.logging import logger
 from events.text.safe_text import one_line
+from graph.play.child_processes import end_processes, last_words, start_process
 from graph.settings.config import LearnSettings
 
 FactT = TypeVar("FactT", bound=Fact)
@@ -68,14 +68,7 @@ class TrainerProcess:
         with self._output.open("ab") as output:
             self._output_start = output.tell()
             for environment in self._environments():
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                    env={**os.environ, **environment},
-                )
+                process = start_process(command, output, environment)
                 self._processes.append(process)
                 logger().info("trainer_started", pid=process.pid)
 
@@ -144,34 +137,6 @@ class TrainerProcess:
     def _last_words(self) -> str:
         codes = [code for process in self._processes if (code := process.poll()) is not None]
         return last_words(self._output, self._output_start, min(codes, default=0))
-
-
-def end_processes(processes: Sequence[subprocess.Popen[bytes]], grace_s: float) -> None:
-    """Ask processes to end (SIGTERM), and kill those that have not after so many seconds."""
-    running = [process for process in processes if process.poll() is None]
-    for process in running:
-        process.terminate()
-    deadline = time.monotonic() + grace_s
-    for process in running:
-        try:
-            process.wait(timeout=max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def last_words(file: Path, start: int, code: int) -> str:
-    """How a process with this return code ended: its last line in a file, from a byte on, and the signal if one killed it."""
-    lines = []
-    if file.exists():
-        with file.open("rb") as output:
-            output.seek(start)
-            lines = [line.strip() for line in output.read().decode(errors="replace").split("\n") if line.strip()]
-    if code >= 0:
-        return f"{lines[-1][:300] if lines else 'it said nothing'} (see {file})"
-    why = ", as the kernel does for want of memory" * (-code == signal.SIGKILL)
-    last = f"; before that it said: {lines[-1][:300]} (see {file})" if lines else ""
-    return f"it was killed by signal {-code} ({signal.strsignal(-code)}){why}{last}"
 
 
 def seconds_silent(folder: Path) -> float | None:

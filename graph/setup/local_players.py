@@ -14,7 +14,7 @@ from pathlib import Path
 
 from events.facts.errors import BadInput
 from events.text.phrases import counted
-from graph.play.trainer_process import end_processes, last_words
+from graph.play.child_processes import end_processes, last_words, start_process
 from graph.settings.config import Config
 from graph.setup.player_supervisor import GRACE_S, PlayerEnd
 from roles.serving.command import visible_gpus
@@ -72,14 +72,7 @@ class LocalPlayers:
         file.parent.mkdir(exist_ok=True)
         with file.open("ab") as output:
             # By this thread: the kernel ends a player when the thread that started it ends.
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env={**os.environ, **gpus},
-            )
+            process = start_process(command, output, gpus)
             self._players[number] = process, output.tell()
 
     async def end_of(self, number: int) -> PlayerEnd | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any, Final
 
 from events.facts.errors import BadInput
 from events.text.safe_text import one_line
-from graph.play.trainer_process import end_processes, last_words
+from graph.play.child_processes import end_processes, last_words, start_process
 from graph.setup.player_supervisor import GRACE_S, PlayerEnd
 
 PLACED_S: Final = 2.0
@@ -34,13 +33,7 @@ class RayPlayer:
         self._read: dict[Path, int] = {}
         parent = ["--runs", str(self._folder), "--parent", str(os.getpid())]
         with (self._folder / "out").open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "graph.run", "--plain", *arguments, *parent],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            self._process = start_process([sys.executable, "-m", "graph.run", "--plain", *arguments, *parent], output)
 
     def look(self) -> tuple[int | None, dict[str, bytes]]:
         """Its return code, None while it runs, and what `out`, its output, and `NAME.log` have got since the last look."""
