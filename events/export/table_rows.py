@@ -217,7 +217,8 @@ def _vote_columns(vote: LabelVoted | None) -> dict[str, Any]:
     if vote is None:
         return {}
     labelled = vote.label is not None
-    return {"votes": vote.votes, "runner_up": vote.runner_up, "labelled": labelled, "label_right": vote.right}
+    counts = {"votes": vote.votes, "runner_up": vote.runner_up}
+    return {**counts, "labelled": labelled, "label_agrees": vote.agrees, "label_right": vote.right}
 
 
 def _question_columns(log: Log, blob: BlobHash) -> dict[str, Any]:

@@ -176,6 +176,8 @@ class QuestionRow(TableRow):
     """Answers in the second largest group; as many as `votes` is a tie."""
     labelled: bool | None = None
     """Whether the vote gave a label."""
+    label_agrees: bool | None = None
+    """Whether the label equals the outputs of the proposal's own program."""
     label_right: bool | None = None
     """Whether the label equals the truth, where the world knows it."""
 

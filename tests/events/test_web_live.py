@@ -216,7 +216,9 @@ def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewe
     page = client.get(f"/runs/first/questions/{summary.fact.question}").text
     assert f"In iteration {example.iteration} a text was given to the student to learn as a certain answer, 4 tokens" in page
     assert "1 given text<" in client.get(f"/runs/first/policies/{example.policies['student']}").text
-    assert "test average precision" in client.get("/runs/first").text
+    run = client.get("/runs/first").text
+    assert "test average precision" in run
+    assert "of 1 vote, 100% gave a label; agreement 60%" in run
     asked = client.get(f"/runs/first/attempts/{example.stream}/1/0").text
     assert "the student was 0.88 certain; its confidence is 0.75." in asked
     label = "6 of 10 answers have equal outputs against 1: they are the label (the program&#39;s outputs), which is right."

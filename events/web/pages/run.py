@@ -14,7 +14,7 @@ from events.projections.run_summary import RunSummary
 from events.reports.run_overview import solved_goalposts
 from events.reports.shifts import sudden_shifts
 from events.reports.training_warnings import diagnose
-from events.text.phrases import SEAT_NOUNS, number, plural
+from events.text.phrases import SEAT_NOUNS, counted, number, plural, share
 from events.web.pages.runs import latest_gap, planned
 from events.web.view.page import Page, PageRequest
 from events.web.view.settings import flat_settings
@@ -125,6 +125,7 @@ def headlines(summary: RunSummary) -> list[Headline]:
     for fact in {calibration.name: calibration for calibration in summary.calibrations}.values():
         rate = f"accuracy {number(fact.accuracy, 3)}, answer rate {number(fact.answer_rate, 3)}, ECE {number(fact.ece, 3)}"
         rows.append(Headline(f"{fact.name} average precision", fact.ap_certainty, rate, "number"))
+    rows += _vote_headlines(summary)
     if texts := sum(figures.texts for figures in summary.iterations.values()):
         rows.append(Headline("texts", texts, "given to learn"))
     rows += [Headline("lemmas", summary.lemmas, "accepted"), Headline("lifts", summary.lifts, "accepted")]
@@ -135,6 +136,18 @@ def headlines(summary: RunSummary) -> list[Headline]:
     rows.append(Headline("student's answers", summary.samples.total, "evaluations left out"))
     resumed = f"resumed {summary.resumed} times" if summary.resumed else ""
     return [*rows, Headline("time played", summary.played, resumed, "seconds")]
+
+
+def _vote_headlines(summary: RunSummary) -> list[Headline]:
+    whole = SeatFigures()
+    for seat in (seat for figures in summary.iterations.values() for seat in figures.seats.values()):
+        whole.add(seat)
+    votes = whole.votes
+    if not votes.agreement.count:
+        return []
+    cast, labelled = counted(votes.agreement.count, "vote"), share(votes.labelled.value)
+    how = f"of {cast}, {labelled} gave a label; agreement {share(votes.agreement.value)}"
+    return [Headline("labels that are right", votes.right.value, how, "number")]
 
 
 def _iteration(figures: IterationFigures, summary: RunSummary) -> IterationRow:
