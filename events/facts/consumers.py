@@ -18,8 +18,9 @@ Not responsible for: undoing. A consumer that was wrong gets another name, or em
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from events.facts.errors import LogCorrupt
@@ -58,15 +59,34 @@ def immediate_transaction(db: sqlite3.Connection) -> Iterator[None]:
 class Consumer(Generic[Database]):
     """Applies each event of a log once to rows in a database."""
 
-    def __init__(self, log: ReadableLog, name: str, db: Database, write: Callable[[Database, Event], None]) -> None:
+    def __init__(
+        self,
+        log: ReadableLog,
+        name: str,
+        db: Database,
+        write: Callable[[Database, Event], None],
+        *,
+        kinds: Collection[str] | None = None,
+        behind: str = "",
+    ) -> None:
         """Make the checkpoint's table in `db`, unless it is there.
 
-        Nobody else may use this connection meanwhile. `write` writes the rows of one event, and must not commit.
+        Nobody else may use this connection meanwhile.
+
+        Args:
+            log: what is consumed.
+            name: whose checkpoint it is.
+            db: holds the rows and the checkpoint.
+            write: writes the rows of one event, and must not commit.
+            kinds: kinds of facts that are consumed; None for all.
+            behind: a consumer of the same database whose rows `write` reads; this one never overtakes it.
         """
         self.name = name
         self._log = log
         self._db = db
         self._write = write
+        self._kinds = kinds
+        self._behind = behind
         with self._transaction():
             if not isinstance(db, sqlite3.Connection):
                 # Two that make the same table at once would both fail.
@@ -92,11 +112,11 @@ class Consumer(Generic[Database]):
     @property
     def checkpoint(self) -> Head:
         """Last position consumed, with the head that the log had there."""
-        return self._checkpoint()
+        return self._checkpoint(self.name)
 
-    def _checkpoint(self, lock: str = "") -> Head:
+    def _checkpoint(self, name: str, lock: str = "") -> Head:
         query = f"SELECT position, head FROM checkpoint WHERE consumer = ?{lock}"  # noqa: S608  # constants only
-        position, head = self._run(query, self.name).fetchone() or (0, ZERO_HASH)
+        position, head = self._run(query, name).fetchone() or (0, ZERO_HASH)
         return Head(position, head)
 
     def catch_up(self, stop: Callable[[], bool] = lambda: False, on_progress: ProgressCallback = ignore_progress) -> int:
@@ -115,12 +135,13 @@ class Consumer(Generic[Database]):
 
     def _consume_batch(self) -> int:
         with self._transaction():
-            at = self._checkpoint("" if isinstance(self._db, sqlite3.Connection) else " FOR UPDATE")
+            at = self._checkpoint(self.name, "" if isinstance(self._db, sqlite3.Connection) else " FOR UPDATE")
+            last = self._checkpoint(self._behind).position if self._behind else inf
             # From the last consumed event on, to check that it is still the log that was consumed.
-            events = list(self._log.read(after=max(at.position - 1, 0), limit=BATCH_SIZE + 1))
+            events = list(self._log.read(after=max(at.position - 1, 0), kinds=self._kinds, limit=BATCH_SIZE + 1))
             if at.position:
                 self._check(at, events)
-            fresh = [event for event in events if event.position > at.position]
+            fresh = [event for event in events if at.position < event.position <= last]
             for event in fresh:
                 self._write(self._db, event)
             if fresh:

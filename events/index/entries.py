@@ -1,6 +1,6 @@
 """Writes the rows of each fact to an index.
 
-Guarantees: every row follows from the log alone; no state is kept but a cache of texts, so that it resumes after any stop.
+Guarantees: every row follows from the log alone; no state is kept but caches, so that it resumes after any stop.
 Not responsible for: transactions (`events.index.writer`).
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from events.facts.certainty_facts import TextGiven
 from events.facts.label_facts import LabelVoted
-from events.facts.log import Event, ReadableLog
+from events.facts.log import Event
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -33,10 +33,8 @@ from events.facts.types import (
     RewardGiven,
 )
 from events.facts.values import BlobHash, QuestionId, Seat
-from events.index.rows import Origin, SignEntry
-from events.index.signs import candidate_programs, write_question_signs, write_signs
-from events.index.texts import TextCache, searchable_text, storable_text
-from events.pure.reward_hacking import answer_signs
+from events.index.rows import Origin
+from events.index.texts import TextCache, cached, searchable_text, storable_text
 from events.text.phrases import text_sentence, vote_sentence
 from events.text.safe_text import one_line
 
@@ -49,16 +47,17 @@ ORIGINS: dict[Seat, Origin] = {"easy": "lemma", "hard": "lift", "open": "open"}
 _LAST = "(SELECT max(version) FROM appearances WHERE stream = ?)"
 _LAST_OF = "(SELECT max(version) FROM appearances WHERE stream = ? AND question = ?)"
 _ANSWERED = """
-SELECT position, blob FROM appearances WHERE stream = ? AND +question = ? UNION
-SELECT position, blob FROM appearances
+SELECT position FROM appearances WHERE stream = ? AND +question = ? UNION
+SELECT position FROM appearances
 WHERE question = (SELECT question FROM goalposts WHERE question = ?) AND origin = 'goalpost'"""
 
 
 class FactIndexer:
     """Writes the rows of facts to an index."""
 
-    def __init__(self, log: ReadableLog) -> None:
-        self._texts = TextCache(log)
+    def __init__(self, texts: TextCache) -> None:
+        self._texts = texts
+        self._episodes: dict[str, tuple[int | None, str | None, str | None]] = {}
 
     def write(self, db: sqlite3.Connection, event: Event) -> None:
         """Write the rows of an event."""
@@ -66,7 +65,7 @@ class FactIndexer:
             case AttemptsMade():
                 self._attempts_made(db, event, event.fact)
             case AttemptsVerified():
-                self._attempts_verified(db, event, event.fact)
+                _attempts_verified(db, event, event.fact)
             case RewardGiven():
                 _reward_given(db, event, event.fact)
             case QuestionProposed():
@@ -82,7 +81,7 @@ class FactIndexer:
             case EpisodeFailed():
                 db.execute("UPDATE episodes SET ending = 'failed' WHERE stream = ?", (event.stream,))
             case GapMeasured() as fact:
-                iteration, _, _ = _episode(db, event.stream)
+                iteration, _, _ = self._episode(db, event.stream)
                 student = db.execute("SELECT student FROM iterations WHERE iteration = ?", (iteration,)).fetchone()
                 key = (event.position, event.stream, iteration or 0, *(student or (None,)))
                 _write_gap(db, fact.question, (*key, fact.successes, fact.attempts, fact.best_share))
@@ -100,8 +99,6 @@ class FactIndexer:
         db.execute(query, (fact.question, fact.blob, title, source))
         _write_appearance(db, event, origin="goalpost", question=fact.question, blob=fact.blob, title=title, source=source)
         _write_text(db, "asked", 2 * event.position, searchable_text(question))
-        about = SignEntry(event.position, "", "", None, fact.question, None, event.stream, event.version)
-        write_question_signs(db, about, question, None)
 
     def _episode_started(self, db: sqlite3.Connection, event: Event, fact: EpisodeStarted) -> None:
         row = (event.stream, event.position, fact.iteration, fact.purpose, fact.question, fact.axis)
@@ -116,7 +113,7 @@ class FactIndexer:
             _write_text(db, "asked", 2 * event.position, searchable_text(question))
 
     def _question_proposed(self, db: sqlite3.Connection, event: Event, fact: QuestionProposed) -> None:
-        iteration, axis, goalpost = _episode(db, event.stream)
+        iteration, axis, goalpost = self._episode(db, event.stream)
         texts = self._texts.completions(fact.generation.texts)
         proposal = {"seat": fact.seat, "parent": fact.parent, "origin": ORIGINS[fact.seat], "axis": axis, "goalpost": goalpost}
         completion = {"texts": fact.generation.texts, "title": one_line(texts[0], TITLE_LENGTH)}
@@ -135,7 +132,6 @@ class FactIndexer:
                 query = "UPDATE appearances SET similarity = ?, aligned = ? WHERE stream = ? AND version = "
                 db.execute(query + _LAST, (fact.similarity, fact.aligned, stream, stream))
                 self._set_question(db, event, fact.question, fact.blob)
-                self._write_signs(db, event, fact)
             case TextGiven() as fact:
                 query = "UPDATE appearances SET given = ? WHERE stream = ? AND version = "
                 db.execute(query + _LAST, (text_sentence(fact), stream, stream))
@@ -150,7 +146,7 @@ class FactIndexer:
                 db.execute(query + _LAST_OF, (stream, stream, question))
                 if seat != "open":
                     counter = "lemmas" if seat == "easy" else "lifts"
-                    _, _, goalpost = _episode(db, stream)
+                    _, _, goalpost = self._episode(db, stream)
                     db.execute(f"UPDATE goalposts SET {counter} = {counter} + 1 WHERE question = ?", (goalpost,))  # noqa: S608
 
     def _set_question(self, db: sqlite3.Connection, event: Event, question: QuestionId, blob: BlobHash) -> None:
@@ -168,14 +164,17 @@ class FactIndexer:
         if storable_text(parsed.statement) not in completion or storable_text(parsed.program or "") not in completion:
             _write_text(db, "asked", 2 * position + 1, searchable_text(parsed))
 
-    def _write_signs(self, db: sqlite3.Connection, event: Event, fact: QuestionValidated) -> None:
-        query = "SELECT position, version, iteration FROM appearances WHERE stream = ? ORDER BY version DESC LIMIT 1"
-        position, version, iteration = db.execute(query, (event.stream,)).fetchone()
-        about = SignEntry(position, "", "", iteration, fact.question, None, event.stream, version)
-        write_question_signs(db, about, self._texts.question(fact.blob), fact.similarity)
+    def _episode(self, db: sqlite3.Connection, stream: str) -> tuple[int | None, str | None, str | None]:
+        """Iteration, axis and goalpost of the episode in a stream; None three times for other streams."""
+
+        def read() -> tuple[int | None, str | None, str | None]:
+            query = "SELECT iteration, axis, iif(purpose = 'guided', question, NULL) FROM episodes WHERE stream = ?"
+            return db.execute(query, (stream,)).fetchone() or (None, None, None)
+
+        return cached(self._episodes, stream, read)
 
     def _attempts_made(self, db: sqlite3.Connection, event: Event, fact: AttemptsMade) -> None:
-        iteration, axis, goalpost = _episode(db, event.stream)
+        iteration, axis, goalpost = self._episode(db, event.stream)
         generation = fact.generation
         columns = (
             "position, stream, version, iteration, purpose, question, task, pair, policy, count, tokens, texts, axis, goalpost"
@@ -185,22 +184,6 @@ class FactIndexer:
         row = (event.position, event.stream, event.version, *request, *sampled, axis, goalpost)
         db.execute(f"INSERT INTO answers ({columns}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
         _write_text(db, "answered", 2 * event.position, "\n".join(dict.fromkeys(self._texts.completions(generation.texts))))
-
-    def _attempts_verified(self, db: sqlite3.Connection, event: Event, fact: AttemptsVerified) -> None:
-        counts = Counter(verdict.outcome for verdict in fact.verdicts)
-        query = "UPDATE answers SET outcomes = ?, passed = ? WHERE stream = ? AND version = ?"
-        query = f"{query} RETURNING position, iteration, task, question, texts"
-        rows = db.execute(query, (json.dumps(counts), counts["passed"], event.stream, fact.of)).fetchall()
-        for position, iteration, task, question, texts in rows:
-            questions = db.execute(_ANSWERED, (event.stream, question, question)).fetchall()
-            positions = [position, *(appearance for appearance, _ in questions)]
-            outcome_rows = [(outcome, position) for outcome in counts for position in positions]
-            db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", outcome_rows)
-            if task == "induction" and questions and (question_asked := self._texts.question(questions[0][1])).public:
-                outcomes = [verdict.outcome for verdict in fact.verdicts]
-                about = SignEntry(position, "", "", iteration, question, None, event.stream, fact.of)
-                programs = candidate_programs(self._texts.completions(texts), fact.provenance.rules, question_asked.entry)
-                write_signs(db, about, answer_signs(question_asked, programs, outcomes))
 
 
 def _write_appearance(db: sqlite3.Connection, event: Event, **columns: str | int | None) -> None:
@@ -213,11 +196,15 @@ def _write_text(db: sqlite3.Connection, table: str, row: int, text: str) -> None
     db.execute(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", (row, text))  # noqa: S608
 
 
-def _episode(db: sqlite3.Connection, stream: str) -> tuple[int | None, str | None, str | None]:
-    """Iteration, axis and goalpost of the episode in a stream; None three times for other streams."""
-    query = "SELECT iteration, axis, iif(purpose = 'guided', question, NULL) FROM episodes WHERE stream = ?"
-    row: tuple[int, str, str | None] | None = db.execute(query, (stream,)).fetchone()
-    return row or (None, None, None)
+def _attempts_verified(db: sqlite3.Connection, event: Event, fact: AttemptsVerified) -> None:
+    counts = Counter(verdict.outcome for verdict in fact.verdicts)
+    query = "SELECT position, question FROM answers WHERE stream = ? AND version = ?"
+    for position, question in db.execute(query, (event.stream, fact.of)).fetchall():
+        query = "UPDATE answers SET outcomes = ?, passed = ? WHERE position = ?"
+        db.execute(query, (json.dumps(counts), counts["passed"], position))
+        asked = db.execute(_ANSWERED, (event.stream, question, question)).fetchall()
+        outcomes = [(outcome, place) for outcome in counts for place in (position, *(row[0] for row in asked))]
+        db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", outcomes)
 
 
 def _reward_given(db: sqlite3.Connection, event: Event, fact: RewardGiven) -> None:

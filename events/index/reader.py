@@ -85,7 +85,16 @@ class Index:
     @property
     def position(self) -> int:
         """Last position indexed."""
-        return int(self._ask("SELECT max(position) FROM checkpoint")[0][0] or 0)
+        return self._checkpoint("index")
+
+    @property
+    def signs_position(self) -> int:
+        """Position of the last question or answer in which signs were searched."""
+        return self._checkpoint("signs")
+
+    def _checkpoint(self, consumer: str) -> int:
+        rows = self._ask("SELECT position FROM checkpoint WHERE consumer = ?", consumer)
+        return rows[0][0] if rows else 0
 
     def goalposts(
         self, *, where: str = "", order: str = "last_gap", descending: bool = False, limit: int = 200, offset: int = 0

@@ -16,7 +16,7 @@ from events.facts.values import BlobHash, Question
 from events.text.safe_text import one_line
 
 CACHE_SIZE = 512
-"""Most questions, and most lists of completions, in the cache."""
+"""Most entries of a cache."""
 BEFORE, WIDTH = 40, 160
 """Characters of an excerpt: most before the match, and in all."""
 
@@ -35,11 +35,11 @@ class TextCache:
 
     def question(self, blob: BlobHash) -> Question:
         """A question by its blob."""
-        return _cached(self._questions, blob, lambda: read_question(self._log, blob))
+        return cached(self._questions, blob, lambda: read_question(self._log, blob))
 
     def completions(self, blob: BlobHash) -> list[str]:
         """Completions by their blob."""
-        return _cached(self._completions, blob, lambda: [storable_text(text) for text in json.loads(self._log.get(blob))])
+        return cached(self._completions, blob, lambda: [storable_text(text) for text in json.loads(self._log.get(blob))])
 
 
 def searchable_text(question: Question) -> str:
@@ -63,7 +63,8 @@ def excerpt(texts: Sequence[str], wanted: Sequence[str]) -> str:
     return ""
 
 
-def _cached(cache: dict[str, T], key: str, read: Callable[[], T]) -> T:
+def cached(cache: dict[str, T], key: str, read: Callable[[], T]) -> T:
+    """The value of a key, read unless it is in the cache."""
     # Threads share the cache: an entry may be gone the next moment.
     value = cache.get(key)
     if value is None:

@@ -140,6 +140,22 @@ def test_consumers_of_one_database_have_positions_of_their_own(db: sqlite3.Conne
     assert (one.position, other.position) == (1, 0)
 
 
+def test_a_consumer_of_some_kinds_stays_behind_the_one_whose_rows_it_reads(db: sqlite3.Connection) -> None:
+    log = MemoryLog()
+    for number in range(6):
+        log.append("run", [episode_failed() if number % 2 else RunFinished(iterations=1)])
+    first = Consumer(log, "first", db, lambda db, event: None)
+    second = Consumer(log, "second", db, write_message, kinds=["episode_failed"], behind="first")
+    assert second.catch_up() == 0
+    first.catch_up()
+    log.append("run", [episode_failed()])
+    assert second.catch_up() == 3
+    assert positions(db) == [2, 4, 6]
+    first.catch_up()
+    assert second.catch_up() == 1
+    assert positions(db) == [2, 4, 6, 7]
+
+
 def test_a_consumer_follows_until_it_is_told_to_stop(opened: Open, db: sqlite3.Connection) -> None:
     log, other, ended = opened(), opened(), threading.Event()
 

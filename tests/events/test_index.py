@@ -222,9 +222,11 @@ def test_an_index_that_stops_after_any_event_becomes_what_one_without_a_stop_is(
         grown.append(event.stream, [event.fact], causation=event.causation)
         with closing(Indexer(grown, tmp_path / "grown.sqlite")) as indexing:
             indexing.catch_up()
+            indexing.catch_up_signs()
             assert indexing.index.position == event.position
     with closing(Indexer(whole, tmp_path / "whole.sqlite")) as indexing:
         indexing.catch_up()
+        indexing.catch_up_signs()
     assert dumped(tmp_path / "grown.sqlite") == dumped(tmp_path / "whole.sqlite")
 
 
@@ -261,6 +263,7 @@ def test_whatever_else_lies_in_the_file_gives_way(log: Log, tmp_path: Path, ther
             example_run(other, seed=1).run().goalpost(9).play()
         with closing(Indexer(other, place)) as indexing:
             indexing.catch_up()
+            indexing.catch_up_signs()
     if there == "another schema":
         with closing(sqlite3.connect(place)) as db:
             db.execute("DROP TABLE appearances")
@@ -271,6 +274,7 @@ def test_whatever_else_lies_in_the_file_gives_way(log: Log, tmp_path: Path, ther
     for file in (place, expected):
         with closing(Indexer(log, file)) as indexing:
             indexing.catch_up()
+            indexing.catch_up_signs()
     assert dumped(place) == dumped(expected)
 
 
@@ -280,9 +284,11 @@ def test_two_that_have_the_file_open_find_it_emptied_and_not_mixed(log: Log, tmp
     with closing(Indexer(log, place)) as first, closing(Indexer(other, place)) as two:
         for indexing in (first, two, first):
             indexing.catch_up()
+            indexing.catch_up_signs()
         assert two.index.position == log.head().position
     with closing(Indexer(log, expected)) as again:
         again.catch_up()
+        again.catch_up_signs()
     assert dumped(place) == dumped(expected)
 
 

@@ -40,6 +40,8 @@ def test_signs_say_where_their_evidence_is(tmp_path: Path) -> None:
     answered(story, first, ["```python\ndef f(xs):\n    return xs\n```", special])
     with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up()
+        assert indexing.index.signs() == []
+        indexing.catch_up_signs()
         case, duplicate = indexing.index.signs()
         assert indexing.index.sign_counts() == {"near_duplicate": 1, "special_cases_tests": 1}
         assert indexing.index.signs(rule="near_duplicate") == [duplicate] == indexing.index.signs(before=case.position)
@@ -65,5 +67,6 @@ def test_text_that_no_database_takes_is_indexed_all_the_same(tmp_path: Path) -> 
     answered(story, hostile, ["whole \ud83d answer\0behind", "```python\nif x == '\ud800'\n```"])
     with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up()
+        indexing.catch_up_signs()
         assert [hit.kind for hit in indexing.index.search("behind")] == ["answers"]
         assert [hit.appearance.question for hit in indexing.index.search('"a pair"')] == [hostile.id]

@@ -81,6 +81,10 @@ class LogFollower:
         position = self._summary.position
         return min(position, self._indexing.index.position) if self._index_wanted else position
 
+    @property
+    def _progress(self) -> tuple[int, int]:
+        return self.position, self._indexing.index.signs_position if self._index_wanted else 0
+
     def summary(self) -> RunSummary:
         """A copy of the summary so far."""
         with self._lock:
@@ -108,7 +112,7 @@ class LogFollower:
         try:
             with closing(self._log.subscribe()) as subscription:
                 while not self._stopped() and monotonic() - self._requested < IDLE_S:
-                    before = self.position
+                    before = self._progress
                     try:
                         self._catch_up()
                         self.problem = None
@@ -116,7 +120,7 @@ class LogFollower:
                         self.problem = error
                         self._notify()
                         self._stop.wait(RETRY_S)
-                    if self.position != before:
+                    if self._progress != before:
                         self._notify()
                     elif not self._stopped():
                         subscription.wait(POLL_INTERVAL_S)
@@ -126,7 +130,7 @@ class LogFollower:
             self._log.close()
 
     def _catch_up(self) -> None:
-        """Apply new events to the summary, then to the index, for one turn each."""
+        """Apply new events to the summary, then to the index, for one turn each; signs of reward hacking come last."""
         at, until = Head(self._summary.position, ""), monotonic() + TURN_S
         for event in self._log.read(after=at.position):
             # Pages copy the summary meanwhile.
@@ -142,6 +146,7 @@ class LogFollower:
         if self._index_wanted:
             until = monotonic() + TURN_S
             self._indexing.catch_up(stop=lambda: self._stopped() or monotonic() > until)
+            self._indexing.catch_up_signs(stop=lambda: self._stopped() or monotonic() > until)
 
 
 def _copied(summary: RunSummary) -> RunSummary:
