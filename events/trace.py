@@ -16,13 +16,12 @@ from events.cli.app import open_run, run_app
 from events.cli.output import LARGEST, progress
 from events.facts.errors import BadInput
 from events.facts.log import ReadableLog
-from events.index.location import open_index
-from events.projections.completion_detail import completion_detail
-from events.reports.run_overview import overview_json
-from events.terminal import attempt as attempts
-from events.terminal import following, goalpost, question, run
 from events.terminal.drawing import print_drawn
 
+EPISODES = 5
+"""Latest episodes of a goalpost that are shown by default."""
+
+# What draws a run, a question or an attempt is imported where it is drawn: importing all takes longer than drawing one.
 app = typer.Typer(name="python -m events.trace", add_completion=False)
 
 
@@ -41,7 +40,7 @@ def trace(
     ] = None,
     episodes: Annotated[
         int, typer.Option(min=1, max=LARGEST, help="Of a goalpost, show so many episodes, the latest.")
-    ] = goalpost.EPISODES,
+    ] = EPISODES,
     whole: Annotated[bool, typer.Option("--all", help="Show every episode and every row.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Compare every variant with its parent, however long.")] = False,
     follow: Annotated[
@@ -58,8 +57,13 @@ def trace(
                 raise BadInput("An attempt does not change any more; leave out --follow.")
             _trace_attempt(log, where, prefix, attempt, answers, as_json=as_json)
         elif prefix is None and follow:
+            from events.terminal import following
+
             following.follow_run(log, where, whole=whole, as_json=as_json)
         elif prefix is None:
+            from events.reports.run_overview import overview_json
+            from events.terminal import run
+
             summary = run.load_summary(log, where)
             _print(lambda: overview_json(summary), lambda: run.draw_run(summary, where, whole=whole), as_json=as_json)
         else:
@@ -69,6 +73,9 @@ def trace(
 def _trace_question(
     log: ReadableLog, where: str, prefix: str, *, most: int | None, diff: bool, follow: bool, as_json: bool
 ) -> None:
+    from events.index.location import open_index
+    from events.terminal import following, goalpost, question
+
     with progress("indexing") as on_progress, open_index(log, where, on_progress) as index:
         name, after = question.find_question(index, prefix), index.position
         is_goalpost = index.goalpost(name) is not None
@@ -90,6 +97,11 @@ def _trace_question(
 def _trace_attempt(
     log: ReadableLog, where: str, prefix: str | None, number: int, answers: str | None, *, as_json: bool
 ) -> None:
+    from events.index.location import open_index
+    from events.projections.completion_detail import completion_detail
+    from events.terminal import attempt as attempts
+    from events.terminal import question
+
     if answers is not None:
         (stream, version), among = attempts.parse_answers_name(answers), ""
     elif prefix is not None:

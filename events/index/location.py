@@ -15,7 +15,6 @@ from pathlib import Path
 from events.cli.app import LOG_NAME, locate_log
 from events.facts.log import ProgressCallback, ReadableLog, ignore_progress
 from events.index.reader import Index
-from events.index.writer import Indexer
 from events.process.home import home_folder, private_temp_folder
 
 INDEX_NAME = "index.sqlite"
@@ -64,6 +63,8 @@ def _can_hold(folder: Path) -> bool:
 @contextmanager
 def open_index(log: ReadableLog, where: str, on_progress: ProgressCallback = ignore_progress) -> Iterator[Index]:
     """The index of a log, brought up to date; `where` is the log's name on the command line."""
+    from events.index.writer import Indexer
+
     with closing(Indexer(log, index_path(where))) as indexing:
         indexing.catch_up(on_progress)
         yield indexing.index

@@ -25,8 +25,6 @@ from events.terminal.question import question_parts
 from events.text.phrases import SEAT_NOUNS, count_text, share, words
 from events.text.safe_text import clean, one_line
 
-EPISODES = 5
-"""Latest episodes that are shown by default."""
 MAX_STATEMENT = 300
 """Characters of a variant's statement that are shown."""
 MAX_DETAIL = 100
@@ -61,7 +59,7 @@ class GoalpostView:
         }
 
 
-def goalpost_view(log: ReadableLog, index: Index, question: QuestionId, *, episodes: int | None = EPISODES) -> GoalpostView:
+def goalpost_view(log: ReadableLog, index: Index, question: QuestionId, *, episodes: int | None = None) -> GoalpostView:
     """All that is shown of a goalpost, with its latest `episodes`, or with all of them; BadInput if the run has no such one."""
     goalpost = index.goalpost(question)
     if goalpost is None:

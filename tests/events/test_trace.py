@@ -26,6 +26,7 @@ from events.stores.memory import MemoryLog
 from events.terminal import drawing, goalpost
 from events.terminal import question as questions
 from events.terminal.attempt import draw_attempt
+from events.trace import EPISODES
 from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, policy_updated, question
 from tests.support.processes import run_command
 
@@ -52,7 +53,7 @@ def episodes_of(log: MemoryLog, folder: Path, target: QuestionId | None = None) 
 
 
 def tree(log: MemoryLog, folder: Path, target: QuestionId | None = None, *, diff: bool = False) -> str:
-    view = goalpost.goalpost_view(log, indexed(log, folder), target or question(1000).id)
+    view = goalpost.goalpost_view(log, indexed(log, folder), target or question(1000).id, episodes=EPISODES)
     return shown(goalpost.draw_goalpost(view, log, "runs/x", diff=diff))
 
 
