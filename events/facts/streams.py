@@ -24,6 +24,11 @@ def policy_stream(policy: str) -> str:
     return f"policy/{policy}"
 
 
+def trial_stream(iteration: int, number: int, student: int) -> str:
+    """The stream of a trial: `trial/00003/2.1` is that of the first student on set 2; `trial/00003/0.0` is of no trial."""
+    return f"trial/{iteration:05}/{number}.{student}"
+
+
 def evaluation_stream(question_set: str, iteration: int) -> str:
     """The stream of an evaluation after an iteration of a run: `evaluation/test/00003`."""
     return f"evaluation/{question_set}/{iteration:05}"

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from events.facts.certainty_facts import CalibrationFinished, TextGiven
 from events.facts.fact import Fact
 from events.facts.label_facts import LabelVoted
+from events.facts.trial_facts import StudentPromoted, TrialExamined, TrialLearned, TrialStarted
 from events.facts.values import (
     Axis,
     BlobHash,
@@ -32,6 +33,7 @@ from events.facts.values import (
     Task,
     Verdict,
 )
+from events.facts.weight_facts import WeightsPruned
 
 Purpose = Literal["gap", "pass_rate", "solve", "practice", "evaluation"]
 """The purpose of attempts."""
@@ -110,6 +112,8 @@ class EpisodeStarted(Fact):
     """All seeds of the episode derive from it."""
     topic: Annotated[str, Field(exclude_if=lambda topic: not topic)] = ""
     """What the open seat was asked to write about; `question` is then an example of it. Empty where it has no topic."""
+    set: Annotated[int, Field(exclude_if=lambda number: not number)] = 0
+    """The set of questions that a student is tried on, from 1; 0 where there are no trials."""
 
 
 class ReferencesDrawn(Fact):
@@ -258,6 +262,8 @@ class RewardGiven(Fact):
     """The student's task; the teacher's seat, or for an open question its task. Role and task are TRR++'s group."""
     rewards: tuple[float, ...]
     """One a completion, in order."""
+    set: Annotated[int, Field(exclude_if=lambda number: not number)] = 0
+    """The set that the question belongs to: it teaches a student in trials, and the policy if one of these is promoted."""
 
 
 class EpisodeFinished(Fact):
@@ -322,6 +328,8 @@ class PolicyUpdated(Fact):
     """SHA-256 of the optimizer's state beside the weights; None where there is none, and in logs of schema 1."""
     advantage_estimator: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
     """What made advantages of the rewards, a name in `events.pure.advantages`; empty in older logs."""
+    set: Annotated[int, Field(exclude_if=lambda number: not number)] = 0
+    """The set whose student was promoted; of other sets it learned nothing. 0 where there was no promotion."""
 
 
 class PolicyProbed(Fact):
@@ -334,14 +342,6 @@ class PolicyProbed(Fact):
     """Token ids of the text."""
     logprobs: tuple[float, ...]
     """Natural-log probability, at temperature 1, of each token but the first after those before it."""
-
-
-class WeightsPruned(Fact):
-    """Weights were released by an update: they need not be on disk any more."""
-
-    kind: Literal["weights_pruned"] = "weights_pruned"
-    digests: tuple[Digest, ...]
-    """Their digests, oldest first."""
 
 
 class PolicyServed(Fact):
@@ -392,7 +392,7 @@ _StartFact = RunStarted | RunResumed | GoalpostAdded | IterationStarted | Episod
 _QuestionFact = QuestionProposed | QuestionRejected | QuestionValidated | QuestionAccepted | AttemptsMade | AttemptsVerified
 _ResultFact = LabelVoted | TextGiven | PassRateMeasured | RewardGiven | EpisodeFinished | EpisodeFailed | IterationFinished
 _PolicyFact = PolicyUpdated | PolicyProbed | WeightsPruned | PolicyServed | RunFinished
-_ExamFact = EvaluationFinished | CalibrationFinished
+_ExamFact = EvaluationFinished | CalibrationFinished | TrialStarted | TrialLearned | TrialExamined | StudentPromoted
 AnyFact = Annotated[_StartFact | _QuestionFact | _ResultFact | _PolicyFact | _ExamFact, Field(discriminator="kind")]
 
 FACTS: TypeAdapter[AnyFact] = TypeAdapter(AnyFact)

@@ -338,7 +338,7 @@ def advantages_of(
     counted = learnable_events(takewhile(lambda event: event.position <= ends[number], events))
     rewards = [(event, event.fact) for event in counted if isinstance(event.fact, RewardGiven)]
     groups = [
-        RewardGroup(fact.phase, fact.role, fact.task, fact.rewards, prompt=_prompt(log, event.stream, fact.of))
+        RewardGroup(fact.phase, fact.role, fact.task, fact.rewards, prompt=_prompt(log, event.stream, fact.of), set=fact.set)
         for event, fact in rewards
     ]
     for (event, fact), row in zip(rewards, ADVANTAGE_ESTIMATORS[estimator](groups), strict=True):

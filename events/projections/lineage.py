@@ -1,7 +1,8 @@
 """Lineage: what an update of a policy learned from, for the trainer, the viewer and the commands.
 
 An update consumes the rewards in the range of positions that it names, of the roles that its policy plays, and the given texts
-where it plays the student, except those of episodes that failed.
+where it plays the student, except those of episodes that failed, and of the student's those of sets that were tried and not
+promoted.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def consumed(log: ReadableLog, update: PolicyUpdated, *, after: int = 0) -> Iter
     """The rewards behind position `after` that an update consumed, in order, from its own log or the source that it names."""
     failed = {event.stream for event in _between(log, update.after, update.until, ("episode_failed",))}
     for event in _between(log, max(update.after, after), update.until, ("reward_given",)):
-        if event.stream not in failed and isinstance(event.fact, RewardGiven) and event.fact.role in _roles(update):
+        if event.stream not in failed and isinstance(event.fact, RewardGiven) and _learns_from(update, event):
             yield event
 
 
@@ -50,17 +51,21 @@ def consumed_texts(log: ReadableLog, update: PolicyUpdated) -> list[TextGiven]:
 
 def consuming_weights(updates: Iterable[PolicyUpdated], events: Iterable[Event]) -> list[Digest]:
     """Weights whose update consumed a reward or a given text among these events of episodes, in the order of the updates."""
-    learned = [(event.position, _role(event)) for event in learnable_events(events)]
-    return [update.digest for update in updates if any(covers(update, *place) for place in learned)]
+    learned = learnable_events(events)
+    return [update.digest for update in updates if any(covers(update, event) for event in learned)]
 
 
-def _role(event: Event) -> Role:
-    return event.fact.role if isinstance(event.fact, RewardGiven) else "student"
+def covers(update: PolicyUpdated, event: Event) -> bool:
+    """Whether an update consumed a reward or a given text of its own log, if the episode did not fail."""
+    return update.source == 0 and update.after < event.position <= update.until and _learns_from(update, event)
 
 
-def covers(update: PolicyUpdated, position: int, role: Role) -> bool:
-    """Whether an update consumed what a role learns from at a position of its own log, if the episode did not fail."""
-    return update.source == 0 and update.after < position <= update.until and role in _roles(update)
+def _learns_from(update: PolicyUpdated, event: Event) -> bool:
+    """Whether an update's policy learns from a reward or a given text; of a set that was tried, the student if promoted."""
+    if not isinstance(event.fact, RewardGiven):
+        return "student" in _roles(update)
+    role, number = event.fact.role, event.fact.set
+    return role in _roles(update) and (role == "teacher" or number in (0, update.set))
 
 
 def _roles(update: PolicyUpdated) -> tuple[Role, ...]:

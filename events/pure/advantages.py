@@ -24,6 +24,8 @@ class RewardGroup:
     rewards: tuple[float, ...]
     prompt: str = field(default="", kw_only=True)
     """Hash of the prompt's text; empty where it is not known."""
+    set: int = field(default=0, kw_only=True)
+    """The set of questions that it belongs to, from 1; 0 where there are no sets."""
 
 
 AdvantageEstimator = Callable[[Sequence[RewardGroup]], list[tuple[float, ...]]]
@@ -32,6 +34,7 @@ EstimatorName = Literal[
     "grpo_by_prompt",
     "dr_grpo",
     "rloo",
+    "rloo_by_set",
     "reinforce_plus_plus",
     "reinforce_plus_plus_baseline",
     "trr_plus_plus",
@@ -114,12 +117,30 @@ def rloo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     return [tuple(scale * value for value in row) for scale, row in zip(scales, dr_grpo(groups), strict=True)]
 
 
+def rloo_by_set(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
+    """RLOO over the sets of an iteration for the teacher, and within each group for the student.
+
+    A set's reward is the mean of its proposals' rewards, and all of them get its advantage: r - mean of the other sets. SOAR,
+    arXiv 2601.18778, section 3: all proposals of a set earn the same.
+    """
+    pools: dict[int, list[float]] = {}
+    for group in groups:
+        if group.role == "teacher":
+            pools.setdefault(group.set, []).extend(group.rewards)
+    means = tuple(fmean(pool) for pool in pools.values())
+    (row,) = rloo([RewardGroup("open", "teacher", "open", means)]) if means else ((),)
+    of_set = dict(zip(pools, row, strict=True))
+    student = iter(rloo([group for group in groups if group.role != "teacher"]))
+    return [(of_set[group.set],) * len(group.rewards) if group.role == "teacher" else next(student) for group in groups]
+
+
 ADVANTAGE_ESTIMATORS: Mapping[EstimatorName, AdvantageEstimator] = MappingProxyType(
     {
         "grpo": grpo,
         "grpo_by_prompt": grpo_by_prompt,
         "dr_grpo": dr_grpo,
         "rloo": rloo,
+        "rloo_by_set": rloo_by_set,
         "reinforce_plus_plus": reinforce_plus_plus,
         "reinforce_plus_plus_baseline": reinforce_plus_plus_baseline,
         "trr_plus_plus": trr_plus_plus,

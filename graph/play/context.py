@@ -5,6 +5,7 @@ It holds no state of an episode. `novelty` is the one fold that episodes share; 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from events.facts.log import Event, Log
@@ -59,3 +60,21 @@ def accepted_by_iteration(log: Log, until: int) -> dict[int, list[Question]]:
         ]
         for iteration in sorted(accepted)
     }
+
+
+def accepted_in(log: Log, streams: Sequence[str]) -> Iterator[Question]:
+    """The questions that episodes have accepted, in the order of their streams."""
+    for stream in streams:
+        for event in log.read(stream, kinds={"question_accepted"}):
+            if isinstance(event.fact, QuestionAccepted):
+                yield read_question(log, event.fact.blob)
+
+
+def cross_share_repeats(context: NodeContext, streams: Sequence[str], shares: int) -> int:
+    """How many questions a share accepted that are too similar to one of a share before it, which it could not know."""
+    repeats, before = 0, context.novelty.empty()
+    for number in range(shares):
+        own = list(accepted_in(context.log, streams[number::shares]))
+        repeats += sum(before.similarity(question) > context.similarity for question in own)
+        before.add(*own)
+    return repeats

@@ -7,7 +7,7 @@ the same episodes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from events.facts.log import Log
@@ -51,6 +51,18 @@ def sample_episodes(
     log: Log, config: Config, plan: EpisodePlan, pools: QuestionPools, iteration: int
 ) -> Iterator[SampledEpisode]:
     """The episodes of an iteration, in the order of their numbers; GaspError if its texts cannot be told apart."""
+    episodes = list(_sample(log, config, plan, pools, iteration))
+    if plan.at(iteration).trials is None:
+        yield from episodes
+        return
+    # As many sets as `trials.sets` says, of nearly equal sizes.
+    sets = config.trials.sets
+    for number, episode in enumerate(episodes):
+        numbered = episode.fact.model_copy(update={"set": 1 + number * sets // len(episodes)})
+        yield replace(episode, fact=numbered)
+
+
+def _sample(log: Log, config: Config, plan: EpisodePlan, pools: QuestionPools, iteration: int) -> Iterator[SampledEpisode]:
     play, plan, number = config.play, plan.at(iteration), 0
     purpose: Literal["guided", "practice"]
     for purpose, pool, count in (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from structlog.contextvars import bound_contextvars
 from events.facts.digests import SHORT
 from events.facts.errors import Conflict, GaspError, LogError, ModelError, SandboxError
 from events.facts.log import Log, first_event
-from events.facts.questions import read_question
 from events.facts.streams import RUN, evaluation_share_stream, evaluation_stream, policy_stream
 from events.facts.types import (
     EpisodeFailed,
@@ -32,7 +31,6 @@ from events.facts.types import (
     PolicyProbed,
     PolicyServed,
     PolicyUpdated,
-    QuestionAccepted,
     RunFinished,
 )
 from events.facts.values import Digest, Question, Role
@@ -41,8 +39,8 @@ from events.text.logging import logger, seconds_since
 from events.text.safe_text import one_line
 from events.text.secrets import mask
 from graph.play.build import Graph
-from graph.play.context import NodeContext, accepted_by_iteration
-from graph.play.edges import end_reason
+from graph.play.context import NodeContext, accepted_by_iteration, accepted_in, cross_share_repeats
+from graph.play.edges import end_reason, successor
 from graph.play.episode_sampling import QuestionPools, SampledEpisode, sample_episodes
 from graph.play.evaluation import Evaluator
 from graph.play.opening import open_episode
@@ -52,6 +50,7 @@ from graph.play.scheduler import Scheduler
 from graph.play.shares import Share, ShareBoard, SharePlayer
 from graph.play.state import EpisodeState, fold_episode
 from graph.play.trainer_process import TrainerProcess
+from graph.play.trials import TrialRunner
 from graph.play.weight_sync import LogprobDifference, WeightSyncChecker
 from graph.settings.config import Config
 from roles.judging.similarity import Novelty
@@ -161,6 +160,10 @@ class Play:
                 await self._play_episodes(f"episodes of iteration {iteration}", episodes, self.context, earlier)
             else:
                 await self.share_player.play_all(ShareBoard(self.log, self.iteration_shares(iteration)))
+            if self.context.recipe.plan.at(iteration).trials is not None:
+                parts = (self.context, self.models, self.evaluator, self.trainer, self.goalposts, self.load_weights)
+                trials = TrialRunner(self.log, self.config, *parts)
+                await trials.run(iteration, [episode.stream for episode in episodes], self.policies["student"], END_KEY)
             failed = self._finish(iteration, episodes)
             logger().info("iteration_finished", episodes=len(episodes), failed=failed, seconds=seconds_since(began))
 
@@ -209,24 +212,9 @@ class Play:
                 self.context.novelty.add(*questions)
                 self._remembered = earlier
         novelty = self.context.novelty.copy()
-        for question in self._accepted(episodes):
+        for question in accepted_in(self.log, [episode.stream for episode in episodes]):
             novelty.add(question)
         return novelty
-
-    def _accepted(self, episodes: Sequence[SampledEpisode]) -> Iterator[Question]:
-        for episode in episodes:
-            for event in self.log.read(episode.stream, kinds={"question_accepted"}):
-                if isinstance(event.fact, QuestionAccepted):
-                    yield read_question(self.log, event.fact.blob)
-
-    def _cross_share_repeats(self, episodes: Sequence[SampledEpisode]) -> int:
-        """How many questions a share accepted that are too similar to one of a share before it, which it could not know."""
-        repeats, before = 0, self.context.novelty.empty()
-        for number in range(self.config.play.shares):
-            own = list(self._accepted(episodes[number :: self.config.play.shares]))
-            repeats += sum(before.similarity(question) > self.context.similarity for question in own)
-            before.add(*own)
-        return repeats
 
     def _give_up(self, episodes: Sequence[SampledEpisode]) -> None:
         """Record that the open episodes of a share failed, because their players died."""
@@ -250,7 +238,14 @@ class Play:
             teacher=teacher.model,
             student=solver.model,
             exact=self.config.repeatable,
+            is_over=self._is_played,
         )
+
+    def _is_played(self, episode: EpisodeState) -> bool:
+        """Whether an episode has ended, or ends only with the trials of its iteration."""
+        plan = self.context.recipe.plan
+        waits = plan.at(episode.iteration).trials is not None and episode.version > 0
+        return episode.ended or (waits and successor(episode, self.config.play, plan) == "__end__")
 
     def _finish(self, iteration: int, episodes: Sequence[SampledEpisode]) -> int:
         """Record the end of an iteration, and return how many episodes failed; GaspError if all episodes of one purpose did."""
@@ -259,7 +254,8 @@ class Play:
             ends = [event.fact for event in self.log.read(episode.stream, kinds={"episode_failed"})]
             failed.setdefault(episode.fact.purpose, []).extend(fact for fact in ends if isinstance(fact, EpisodeFailed))
         count = sum(map(len, failed.values()))
-        repeats = 0 if self.share_player is None else self._cross_share_repeats(episodes)
+        streams = [episode.stream for episode in episodes]
+        repeats = 0 if self.share_player is None else cross_share_repeats(self.context, streams, self.config.play.shares)
         finished = IterationFinished(
             iteration=iteration, finished=len(episodes) - count, failed=count, cross_share_repeats=repeats
         )
@@ -287,10 +283,12 @@ class Play:
         try:
             if episode.version == 0:
                 episode = fold_episode(episode, open_episode(context, sampled))
-            if episode.ended:
+            if self._is_played(episode):
                 return
             final = await self.graph.ainvoke({"episode": episode}, {"recursion_limit": MAX_NODE_EXECUTIONS}, context=context)
             episode = final["episode"]
+            if self._is_played(episode):
+                return
             reason = end_reason(episode, self.config.play.solved_at, context.recipe.plan)
             self.log.append(stream, [EpisodeFinished(reason=reason)], expected=episode.version, key=END_KEY)
         except (LogError, SandboxError, ModelError):

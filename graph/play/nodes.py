@@ -231,7 +231,7 @@ async def _judge(context: NodeContext, episode: EpisodeState, pending: PendingAt
             pass
         case "solve" | "practice":
             phase: Phase = pending.purpose
-            facts.append(_student_reward(context, pending, phase, verdicts))
+            facts.append(_student_reward(context, episode, pending, phase, verdicts))
         case "gap" | "evaluation":
             pass
     return facts
@@ -301,18 +301,24 @@ def _measure(
     context.novelty.add(question)
     facts.append(QuestionAccepted(seat=seat, question=question.id, blob=pending.question, axis=episode.axis))
     if teaches and seat in plan.student_trains_on and trains_on_pass_rate_attempts(episode.seed, seat, context.play.tasks):
-        facts.append(_student_reward(context, pending, "solve", verdicts))
+        facts.append(_student_reward(context, episode, pending, "solve", verdicts))
     return facts
 
 
 def _teacher_reward(context: NodeContext, episode: EpisodeState, seat: Seat, of: int, reward: float | None) -> list[Fact]:
-    """The reward of a proposal, unless it is masked; proposals of the open seat are grouped by the task that they are for."""
-    if reward is None:
-        return []
+    """The reward of a proposal, unless it is masked or comes later, with what its set gained."""
+    trials = _plan(context, episode).trials
+    return [] if reward is None or (trials and trials.reward_gain) else [teacher_reward(context, episode, seat, of, reward)]
+
+
+def teacher_reward(context: NodeContext, episode: EpisodeState, seat: Seat, of: int, reward: float) -> RewardGiven:
+    """The reward of a proposal; those of the open seat are grouped by the task that they are for."""
     task = _training_task(context, episode, seat) if seat == "open" else seat
-    return [RewardGiven(of=of, phase=PHASE[seat], role="teacher", task=task, rewards=(reward,))]
+    return RewardGiven(of=of, phase=PHASE[seat], role="teacher", task=task, rewards=(reward,), set=episode.set)
 
 
-def _student_reward(context: NodeContext, pending: PendingAttempts, phase: Phase, verdicts: Sequence[Verdict]) -> RewardGiven:
+def _student_reward(
+    context: NodeContext, episode: EpisodeState, pending: PendingAttempts, phase: Phase, verdicts: Sequence[Verdict]
+) -> RewardGiven:
     rewards = tuple(context.recipe.student_reward(verdict, pending.task) for verdict in verdicts)
-    return RewardGiven(of=pending.version, phase=phase, role="student", task=pending.task, rewards=rewards)
+    return RewardGiven(of=pending.version, phase=phase, role="student", task=pending.task, rewards=rewards, set=episode.set)

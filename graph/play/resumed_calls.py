@@ -36,11 +36,19 @@ class EarlierCalls:
 
 
 def earlier_calls(
-    log: Log, streams: Sequence[str], *, system: str | None, teacher: Model, student: Model, exact: bool
+    log: Log,
+    streams: Sequence[str],
+    *,
+    system: str | None,
+    teacher: Model,
+    student: Model,
+    exact: bool,
+    is_over: Callable[[EpisodeState], bool] = lambda episode: episode.ended,
 ) -> list[EarlierCalls]:
     """The earlier calls of each episode of an iteration, by stream; an empty list if the log is too old to say which.
 
     `exact` says whether an equal batch gives equal completions. If not, nothing is sampled twice, and only the order is kept.
+    `is_over` says whether an episode makes no more calls.
     """
     episodes = []
     for stream in streams:
@@ -59,7 +67,7 @@ def earlier_calls(
             for number, (generation, model) in zip(numbers, generations, strict=True)
             if exact
         }
-        over = fold_episode(EpisodeState(stream=stream), events).ended
+        over = is_over(fold_episode(EpisodeState(stream=stream), events))
         episodes.append(EarlierCalls(tuple(again.get(number) for number in sorted(kinds)), over, len(events)))
     return episodes
 

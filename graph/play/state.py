@@ -68,6 +68,8 @@ class EpisodeState(Value):
     """Questions that the open seat is shown."""
     topic: str = ""
     """What the open seat writes about; empty where it is shown references instead."""
+    set: int = 0
+    """The set of questions that it adds to, from 1; 0 where there are no trials."""
     axis: Axis = "function"
     """What lemma and lift vary."""
     seed: int = 0
@@ -109,9 +111,9 @@ def fold_episode(episode: EpisodeState, events: Iterable[Event]) -> EpisodeState
 
 def _changes(state: EpisodeState, event: Event) -> dict[str, Any]:
     match event.fact:
-        case EpisodeStarted(iteration=iteration, purpose=purpose, blob=blob, axis=axis, seed=seed, topic=topic):
-            started = {"iteration": iteration, "purpose": purpose, "question": blob}
-            return {**started, "axis": axis, "seed": seed, "topic": topic}
+        case EpisodeStarted() as fact:
+            named = {name: getattr(fact, name) for name in ("iteration", "purpose", "axis", "seed", "topic", "set")}
+            return {**named, "question": fact.blob}
         case ReferencesDrawn(references=references):
             return {"references": references}
         case AttemptsMade():

@@ -21,6 +21,7 @@ from events.facts.errors import TrainerError
 from events.facts.fact import Fact
 from events.facts.log import Log
 from events.facts.streams import policy_stream
+from events.facts.trial_facts import TrialLearned
 from events.facts.types import PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
 from events.process.activity import Activity, format_duration
@@ -94,6 +95,10 @@ class TrainerProcess:
         """Wait for a policy's update from an iteration; the new weights' digest. TrainerError if the trainer ends before."""
         learned = f"learned from iteration {iteration}"
         return (await self._wait_for(policy, PolicyUpdated, lambda fact: fact.iteration == iteration, learned)).digest
+
+    async def wait_for_trial(self, policy: str, position: int) -> TrialLearned:
+        """Wait until a student was trained in the trial that began at a position; TrainerError if the trainer ends before."""
+        return await self._wait_for(policy, TrialLearned, lambda fact: fact.of == position, "trained the student of a trial")
 
     async def wait_for_probe(self, policy: str, digest: Digest) -> PolicyProbed:
         """Wait for the trainer's logprobs of the probe under weights of a policy; TrainerError if the trainer ends before."""

@@ -9,6 +9,7 @@ from graph.recipes.base import base
 from graph.recipes.gasp import gasp
 from graph.recipes.gasp_real import gasp_real
 from graph.recipes.goalpost_shown_to_lift import goalpost_shown_to_lift
+from graph.recipes.hard_only import hard_only
 from graph.recipes.lemma_only import lemma_only
 from graph.recipes.lift_only import lift_only
 from graph.recipes.no_io_axis import no_io_axis
@@ -22,6 +23,10 @@ from graph.recipes.recipe import Recipe
 from graph.recipes.rewards import RewardSettings
 from graph.recipes.rlvr import rlvr
 from graph.recipes.sft_vanilla import sft_vanilla
+from graph.recipes.soar import soar
+from graph.recipes.soar_base_t import soar_base_t
+from graph.recipes.soar_intrinsic import soar_intrinsic
+from graph.recipes.soar_null import soar_null
 from graph.recipes.sqlm import sqlm
 from graph.recipes.sqlm_format import sqlm_format
 from graph.recipes.sqlm_frozen import sqlm_frozen
@@ -50,6 +55,11 @@ RECIPES: dict[str, Callable[[RewardSettings], Recipe]] = {
         r_tuning_r,
         r_tuning_u,
         sft_vanilla,
+        soar,
+        soar_intrinsic,
+        soar_base_t,
+        soar_null,
+        hard_only,
     )
 }
 """By name, which is that of the function; its docstring says in a sentence what is played."""

@@ -50,6 +50,18 @@ class GivenTexts:
 
 
 @dataclass(frozen=True)
+class Trials:
+    """How the questions of an iteration are tried: in sets, each by a short training of the student from its present weights.
+
+    A student that was tried is examined on goalposts, and then given up unless it is promoted; the settings `trials` have the
+    numbers. What the student learns from outside of trials is left to other recipes.
+    """
+
+    reward_gain: bool = True
+    """Whether a proposal earns the gain of its set on the goalposts; otherwise what the recipe gives for its pass rate."""
+
+
+@dataclass(frozen=True)
 class EpisodePlan:
     """Which episodes an iteration has, and what is trained on. The defaults are GASP's.
 
@@ -77,6 +89,8 @@ class EpisodePlan:
     """How real questions are answered without being trained on; None: they are not."""
     texts: GivenTexts | None = None
     """What the student is given to learn for real questions; None: nothing."""
+    trials: Trials | None = None
+    """How sets of the iteration's questions are tried on the student; None: it learns from them at once."""
     axes: tuple[Axis, ...] = ("io", "function")
     """Axes that each episode's axis is drawn from."""
     rejection_sampling: bool = True

@@ -18,6 +18,7 @@ from graph.recipes.rewards import RewardSettings, SettingsGroup
 from graph.settings.number_types import MOST, Natural, PositiveFloat, PositiveInt, check_number_types
 from graph.settings.recipe_settings import with_recipe_settings
 from graph.settings.serve_settings import ServeSettings
+from graph.settings.trial_settings import TrialSettings
 from graph.settings.upcast import upcast
 
 
@@ -282,6 +283,8 @@ class Config(BaseSettings):
     """How an iteration is played."""
     verify: VerifySettings = VerifySettings()
     """How proposals are validated and attempts judged."""
+    trials: Annotated[TrialSettings, Field(exclude_if=lambda trials: trials == TrialSettings())] = TrialSettings()
+    """How sets of questions are tried on the student."""
     rewards: RewardSettings = RewardSettings()
     """Rewards that the paper leaves open."""
     learn: LearnSettings = LearnSettings()
@@ -327,9 +330,7 @@ class Config(BaseSettings):
     def _can_be_served(self) -> Self:
         serve = self.serve
         if serve.backend == "transformers" and self.play.order == "concurrent":
-            raise ValueError(
-                "play.order = concurrent needs serve.backend = vllm: without it, calls that come one by one are no batch"
-            )
+            raise ValueError("play.order = concurrent needs serve.backend = vllm: else calls that come one by one are no batch")
         if serve.backend == "transformers" and serve.urls:
             raise ValueError("serve.urls needs serve.backend = vllm")
         if serve.urls and self.policies == "separate" and not self.learn.lora.rank:
@@ -371,6 +372,5 @@ class Config(BaseSettings):
     @property
     def policy_of(self) -> dict[Role, str]:
         """Name of the policy that each role plays with."""
-        if self.policies == "shared":
-            return {"teacher": "shared", "student": "shared"}
-        return {"teacher": "teacher", "student": "student"}
+        shared = self.policies == "shared"
+        return {"teacher": "shared" if shared else "teacher", "student": "shared" if shared else "student"}

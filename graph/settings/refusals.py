@@ -46,6 +46,7 @@ def refusals(config: Config, folder: Path | None, *, plays: bool = True) -> Iter
     if plays:
         yield from _of_the_labels(config)
         yield from _of_the_stages(config)
+        yield from _of_the_trials(config)
     yield from _of_certainty(config, folder)
     if learn.optimizer == "adamw_8bit" and learn.shard != "none" and not learn.lora.rank:
         yield f"learn.optimizer=adamw_8bit cannot be sharded, as learn.shard={learn.shard} asks; take adamw, or do not shard."
@@ -94,6 +95,28 @@ def _of_the_stages(config: Config) -> Iterator[str]:
         yield (
             f"play.iterations={config.play.iterations} ends before the last stage of recipe {config.recipe} begins; set it to"
             f" {before + 1} or more."
+        )
+
+
+def _of_the_trials(config: Config) -> Iterator[str]:
+    """Settings that trials of students cannot work with."""
+    plan, recipe, play = config.algorithm().plan, f"recipe {config.recipe}", config.play
+    if all(stage.trials is None for stage in plan.stages):
+        return
+    if config.policies == "shared":
+        yield f"policies=shared would try the teacher's weights with the student's; {recipe} needs policies=separate."
+    if config.learn.staleness:
+        yield f"learn.staleness={config.learn.staleness} plays ahead of the trials that {recipe} waits for; set it to 0."
+    if play.shares > 1:
+        yield f"play.shares={play.shares} divides an iteration, and {recipe} tries it as a whole; set it to 1."
+    what, episodes = ("play.practice", play.practice) if plan.real_data else ("play.episodes", play.episodes)
+    if episodes < config.trials.sets:
+        yield f"{what}={episodes} episodes cannot be divided into trials.sets={config.trials.sets} sets; raise {what}."
+    name, attempts = ("practice_attempts", play.practice_attempts) if plan.real_data else ("attempts", play.attempts)
+    if attempts < 2 * config.trials.students:
+        yield (
+            f"play.{name}={attempts} attempts leave fewer than two for each of trials.students={config.trials.students}"
+            f" students; raise play.{name}."
         )
 
 

@@ -125,6 +125,7 @@ def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
         return passable_questions(config, questions, use, lambda: weights or model_folder(config.model))
 
     goalposts = load("goalposts", "goalposts")
+    _check_examined(config, goalposts)
     practice = goalposts if config.practice == "goalposts" else load("practice", "train")
     test, validation = load("test", "test"), load("validation", "validation")
     return RunInputs(
@@ -150,6 +151,16 @@ def passable_questions(config: Config, questions: QuestionSet, use: str, weights
         PromptWindow(Prompts.named(config.prompts), config.max_prompt_tokens, weights),
         print_note,
     )
+
+
+def _check_examined(config: Config, goalposts: QuestionSet) -> None:
+    """Refuse trials that would be examined on the same few goalposts again and again."""
+    count, questions = len(goalposts.questions), config.trials.questions
+    if any(stage.trials for stage in config.algorithm().plan.stages) and count < 2 * questions:
+        raise BadInput(
+            f"The set goalposts={config.goalposts!r} has {count} questions, of which trials draw trials.questions={questions}"
+            f" anew each time; give {2 * questions} or more, or lower trials.questions."
+        )
 
 
 def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:

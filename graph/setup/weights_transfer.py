@@ -25,8 +25,8 @@ from typing import Any, Final
 from events.facts.digests import SHORT
 from events.facts.errors import BadInput, ModelError
 from events.facts.log import ReadableLog
-from events.facts.types import WeightsPruned
 from events.facts.values import Digest
+from events.facts.weight_facts import WeightsPruned
 from events.facts.weights import OPTIMIZER_FILE, weights_digest
 
 TOKEN_VARIABLE: Final = "GASP_WEIGHTS_TOKEN"  # noqa: S105  # the name of a variable

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from events.facts.errors import BadInput, ModelError
-from events.facts.types import WeightsPruned
 from events.facts.values import Digest
+from events.facts.weight_facts import WeightsPruned
 from events.facts.weights import OPTIMIZER_FILE, weights_digest
 from graph.setup.weights_transfer import TOKEN_VARIABLE, fetch_weights, remove_pruned, serve_weights
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from events.facts.errors import BadInput
-from events.facts.types import PolicyProbed, PolicyServed, ReferencesDrawn, RunResumed, WeightsPruned
+from events.facts.types import PolicyProbed, PolicyServed, ReferencesDrawn, RunResumed
 from events.facts.values import BlobHash, Sampling, canonical
+from events.facts.weight_facts import WeightsPruned
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create
 from tests.support.example_runs import START_WEIGHTS, example_run, question

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from events.facts.log import find_run_started
-from events.facts.types import EvaluationFinished, IterationStarted, PolicyServed, PolicyUpdated, WeightsPruned
+from events.facts.types import EvaluationFinished, IterationStarted, PolicyServed, PolicyUpdated
 from events.facts.values import Digest, Sampling
+from events.facts.weight_facts import WeightsPruned
 from events.stores.memory import MemoryLog
 from graph.settings.config import LearnSettings
 from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, policy_updated

@@ -8,8 +8,9 @@ import pytest
 from events.facts.errors import LogCorrupt, TrainerError
 from events.facts.log import find_run_started
 from events.facts.rollouts import pack_rollouts
-from events.facts.types import AttemptsMade, EpisodeFailed, RewardGiven, RunResumed, WeightsPruned
+from events.facts.types import AttemptsMade, EpisodeFailed, RewardGiven, RunResumed
 from events.facts.values import Digest, Sampling
+from events.facts.weight_facts import WeightsPruned
 from events.stores.memory import MemoryLog
 from graph.recipes.sqlm import Sqlm
 from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, question

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -26,6 +26,7 @@ from events.facts.errors import TrainerError
 from events.facts.log import Event, Log, find_run_started
 from events.facts.rollouts import unpack_rollouts
 from events.facts.streams import policy_stream
+from events.facts.trial_facts import StudentPromoted, TrialLearned, TrialStarted
 from events.facts.types import (
     AttemptsMade,
     IterationFinished,
@@ -48,6 +49,8 @@ _KINDS = (
     "reward_given",
     "text_given",
     "episode_failed",
+    "trial_started",
+    "student_promoted",
     "iteration_finished",
 )
 
@@ -115,6 +118,8 @@ class Cursor:
     """Digest of the optimizer's state beside the weights; None where the log holds none."""
     source: int = 0
     """Which log `until` is a position of, as in `PolicyUpdated`."""
+    tried: int = 0
+    """Position of the last trial that was learned since."""
 
     @property
     def stream(self) -> str:
@@ -124,6 +129,8 @@ class Cursor:
     def advanced(self, event: Event) -> Cursor:
         """The cursor after `event` of its stream."""
         fact = event.fact
+        if isinstance(fact, TrialLearned):
+            return replace(self, version=event.version, tried=fact.of)
         if not isinstance(fact, PolicyUpdated):
             return replace(self, version=event.version)
         return Cursor(self.name, fact.digest, fact.until, fact.step, event.version, fact.optimizer, fact.source)
@@ -141,6 +148,8 @@ class IterationRollouts:
     policies: Mapping[Role, Digest]
     """Weights that it was played with."""
     groups: tuple[RolloutGroup, ...]
+    trial: TrialStarted | None = None
+    """The trial that the student's rollouts are of: one to be made, or the one that was promoted."""
 
     @property
     def digest(self) -> str:
@@ -169,9 +178,10 @@ def policy_cursor(log: Log, name: PolicyName, start: RunStarted) -> Cursor:
     return cursor
 
 
-def next_finished_iteration(log: Log, after: int, until: int | None = None) -> Event | None:
-    """The first event in (`after`, `until`] that finishes an iteration; None where there is none."""
-    event = next(log.read(after=after, kinds=("iteration_finished",), limit=1), None)
+def next_finished_iteration(log: Log, after: int, until: int | None = None, *, trials: bool = False) -> Event | None:
+    """The first event in (`after`, `until`] that finishes an iteration or, of a policy with trials, starts one."""
+    kinds = ("trial_started", "iteration_finished") if trials else ("iteration_finished",)
+    event = next(log.read(after=after, kinds=kinds, limit=1), None)
     return None if event is None or (until is not None and event.position > until) else event
 
 
@@ -184,15 +194,18 @@ def policy_digests(log: Log, name: PolicyName, start: RunStarted) -> list[Digest
 def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | None = None) -> IterationRollouts:
     """What a policy has to learn from the iteration that `end` finishes; the recipe `recredit` replaces recorded rewards.
 
+    Of questions in sets, the student learns from those of the promoted trial only, or of the trial that `end` starts.
+
     Raises:
         TrainerError: the events contradict each other, or a completion comes from other weights than it should.
         LogCorrupt: a blob is missing or damaged.
     """
-    assert isinstance(end.fact, IterationFinished)
+    assert isinstance(end.fact, IterationFinished | TrialStarted)
     kinds = _KINDS if recredit is None else (*_KINDS, *recrediting.KINDS)
     events = list(takewhile(lambda event: event.position <= end.position, log.read(after=cursor.until, kinds=kinds)))
     recredited = {} if recredit is None else recrediting.recredited_rewards(events, recredit)
     counted = {event.position for event in learnable_events(events)}
+    trial = end.fact if isinstance(end.fact, TrialStarted) else _promoted_trial(events)
     generations: dict[tuple[str, int], Generation] = {}
     policies: dict[Role, Digest] | None = None
     groups: list[tuple[Event, RolloutGroup]] = []
@@ -202,6 +215,8 @@ def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | 
                 policies = event.fact.policies
             case QuestionProposed() | AttemptsMade():
                 generations[event.stream, event.version] = event.fact.generation
+            case RewardGiven(role="student", set=number) if number and (trial is None or trial.set != number):
+                continue
             case RewardGiven() if event.position in counted:
                 if policies is None:
                     raise TrainerError(
@@ -212,13 +227,28 @@ def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | 
                 if recredited.get(key, ()) is None:
                     continue
                 fact = event.fact.model_copy(update={"rewards": recredited[key]}) if key in recredited else event.fact
-                groups.append((event, _group(log, event, fact, generations.get(key), policies)))
+                group = _group(log, event, fact, generations.get(key), policies)
+                groups.append((event, _part_of_student(group, trial) if fact.set and fact.role == "student" else group))
             case TextGiven() as given if event.position in counted:
                 groups.append((event, _text_group(log, event, given)))
     if shares(find_run_started(log)) > 1:
         groups.sort(key=lambda pair: (pair[0].stream, pair[0].version))
     ordered = tuple(group for _, group in groups)
-    return IterationRollouts(end.fact.iteration, cursor.until, end.position, policies or {}, ordered)
+    return IterationRollouts(end.fact.iteration, cursor.until, end.position, policies or {}, ordered, trial)
+
+
+def _promoted_trial(events: Sequence[Event]) -> TrialStarted | None:
+    """The trial of the student that was promoted; None where none was."""
+    promoted = {(fact.set, fact.student) for event in events if isinstance(fact := event.fact, StudentPromoted)}
+    trials = [event.fact for event in events if isinstance(event.fact, TrialStarted)]
+    return next((trial for trial in trials if (trial.set, trial.student) in promoted), None)
+
+
+def _part_of_student(group: RolloutGroup, trial: TrialStarted | None) -> RolloutGroup:
+    """The attempts at a question that the student of a trial learns from."""
+    assert trial is not None
+    part = slice(trial.student - 1, None, trial.students)
+    return replace(group, rewards=group.rewards[part], rollouts=group.rollouts[part])
 
 
 def shares(start: RunStarted | None) -> int:
@@ -261,7 +291,8 @@ def _group(
             zip(arrays.ids, arrays.logprobs, arrays.sampled, fact.rewards, strict=True)
         )
     )
-    return RolloutGroup(fact.phase, fact.role, fact.task, fact.rewards, event.position, rollouts, prompt=generation.prompt)
+    key = (fact.phase, fact.role, fact.task, fact.rewards)
+    return RolloutGroup(*key, event.position, rollouts, prompt=generation.prompt, set=fact.set)
 
 
 def _text_group(log: Log, event: Event, fact: TextGiven) -> RolloutGroup:

@@ -86,6 +86,16 @@ def step_batches(
     ]
 
 
+def trial_batches(
+    groups: Sequence[RolloutGroup], recipe: Recipe, learn: LearnSettings, most: int, steps: int, iteration: int
+) -> list[StepBatch]:
+    """The batches of a trial, a step each, of at most `most` groups; they come again where they are fewer than `steps`."""
+    settings = learn.model_copy(update={"groups_per_step": most})
+    roles: tuple[Role, ...] = ("student",)
+    batches = step_batches(groups, recipe, settings, roles, iteration)
+    return list(itertools.islice(itertools.cycle(batches), steps))
+
+
 def _equal_parts(groups: Sequence[list[Rollout]], most: int) -> list[Sequence[list[Rollout]]]:
     """As few parts as hold at most so many groups each, whose sizes differ by one at most; one part if `most` is 0."""
     count = math.ceil(len(groups) / most) if most else 1

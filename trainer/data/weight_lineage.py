@@ -13,7 +13,7 @@ from typing import Final
 
 from events.facts.digests import find_digest
 from events.facts.errors import BadInput
-from events.facts.log import Log, find_run_started
+from events.facts.log import Event, Log, find_run_started
 from events.facts.streams import policy_stream
 from events.facts.types import AttemptsMade, EpisodeFailed, EpisodeStarted, PolicyUpdated, QuestionProposed, RewardGiven
 from events.facts.values import Digest, Phase, QuestionId, Role, Seat, Task
@@ -43,6 +43,8 @@ class GenerationLineage:
     rewards: tuple[float, ...] = ()
     failed: bool = False
     """Whether its episode failed, so that nothing of it is learned."""
+    rewarded: Event | None = None
+    """The event of its reward."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +109,16 @@ def find_generation(log: Log, name: str) -> tuple[GenerationLineage, int | None]
 
 def consuming_updates(log: Log, generation: GenerationLineage) -> list[PositionedUpdate]:
     """The updates of this run that learned from a generation; runs trained offline have theirs in their own logs."""
-    position = generation.position
-    if position is None or generation.failed:
+    rewarded = generation.rewarded
+    if rewarded is None or generation.failed:
         return []
-    return [update for update in updates(log) if lineage.covers(update.fact, position, generation.role)]
+    return [update for update in updates(log) if lineage.covers(update.fact, rewarded)]
 
 
 def _generations(log: Log, after: int, until: int | None, stream: str | None = None) -> Iterator[GenerationLineage]:
     episodes: dict[str, EpisodeStarted] = {}
     made: dict[tuple[str, int], QuestionProposed | AttemptsMade] = {}
-    rewarded: dict[tuple[str, int], tuple[int, RewardGiven]] = {}
+    rewarded: dict[tuple[str, int], tuple[Event, RewardGiven]] = {}
     failed: set[str] = set()
     events = log.read(stream, after=after, kinds=_KINDS)
     for event in takewhile(lambda event: until is None or event.position <= until, events):
@@ -126,12 +128,12 @@ def _generations(log: Log, after: int, until: int | None, stream: str | None = N
             case QuestionProposed() | AttemptsMade() as fact:
                 made[event.stream, event.version] = fact
             case RewardGiven() as fact:
-                rewarded[event.stream, fact.of] = event.position, fact
+                rewarded[event.stream, fact.of] = event, fact
             case EpisodeFailed():
                 failed.add(event.stream)
     for (stream_of, version), fact in made.items():
         episode = episodes.get(stream_of)
-        position, reward = rewarded.get((stream_of, version), (None, None))
+        event_of_reward, reward = rewarded.get((stream_of, version), (None, None))
         yield GenerationLineage(
             id=f"{stream_of}:{version}",
             iteration=episode.iteration if episode else None,
@@ -140,8 +142,9 @@ def _generations(log: Log, after: int, until: int | None, stream: str | None = N
             question=fact.parent if isinstance(fact, QuestionProposed) else fact.question,
             goalpost=episode.question if episode and episode.purpose == "guided" else None,
             sampled_by=fact.generation.policy,
-            position=position,
+            position=event_of_reward.position if event_of_reward else None,
             phase=reward.phase if reward else None,
             rewards=reward.rewards if reward else (),
             failed=stream_of in failed,
+            rewarded=event_of_reward,
         )

@@ -21,7 +21,7 @@ from graph.recipes.recipe import Recipe
 from graph.settings.config import Config
 from trainer.data import replay
 from trainer.data.replay import Cursor, IterationRollouts
-from trainer.data.step_batches import StepBatch, step_batches
+from trainer.data.step_batches import StepBatch, step_batches, trial_batches
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,14 @@ class UpdateSchedule:
         return replay.policy_cursor(self._log, name, self.start)
 
     def next(self, cursor: Cursor) -> tuple[Cursor, Event] | None:
-        """The event that finishes the next iteration, with the cursor moved to its log; None if no iteration waits."""
+        """The event that ends the next iteration or starts a trial, with the cursor moved to its log; None if none waits."""
         for number, source in self._sources.items():
             if number >= cursor.source:
                 moved = cursor if number == cursor.source else replace(cursor, source=number, until=0)
-                end = replay.next_finished_iteration(source.log, moved.until, source.until)
+                # Trials are made where they were played; elsewhere the promoted ones alone are learned.
+                tries = number == 0 and "student" in POLICY_ROLES[cursor.name]
+                after = max(moved.until, moved.tried) if tries else moved.until
+                end = replay.next_finished_iteration(source.log, after, source.until, trials=tries)
                 if end is not None:
                     return moved, end
         return None
@@ -105,7 +108,10 @@ class UpdateSchedule:
 
     def step_batches(self, cursor: Cursor, iteration: IterationRollouts) -> list[StepBatch]:
         """The optimizer steps of a policy on an iteration, one batch a step."""
-        algorithm, learn = self.config.algorithm(), self.config.learn
+        algorithm, learn, trial = self.config.algorithm(), self.config.learn, iteration.trial
+        if trial is not None and "student" in POLICY_ROLES[cursor.name]:
+            most = self.config.trials.questions_per_step
+            return trial_batches(iteration.groups, algorithm, learn, most, trial.steps, iteration.iteration)
         return step_batches(iteration.groups, algorithm, learn, POLICY_ROLES[cursor.name], iteration.iteration)
 
     def check(self, what: Literal["samples", "weights"], cursor: Cursor, end: Event, digest: str) -> None:

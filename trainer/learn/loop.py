@@ -7,24 +7,28 @@ the iteration, so that nothing is trained twice or skipped. A second trainer on 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from structlog.contextvars import bound_contextvars
 
 from events.facts.errors import Conflict, TrainerError
+from events.facts.fact import Fact
 from events.facts.log import Event, Log
 from events.facts.streams import RUN
-from events.facts.types import IterationFinished, PolicyProbed, PolicyUpdated, RunFinished, WeightsPruned
+from events.facts.trial_facts import TrialLearned, TrialStarted
+from events.facts.types import IterationFinished, PolicyProbed, PolicyUpdated, RunFinished
 from events.facts.values import Digest, OptimizerStep
+from events.facts.weight_facts import WeightsPruned
 from events.facts.weights import optimizer_digest
 from events.process.activity import Activity, ActivityTask
+from events.projections.lineage import POLICY_ROLES
 from events.text.logging import logger
 from graph.estimate.memory import batch_tokens
 from graph.settings.threads import weight_count
 from trainer.data import replay
-from trainer.data.replay import Cursor
+from trainer.data.replay import Cursor, IterationRollouts
 from trainer.data.step_batches import StepBatch, advantage_estimator
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn import checkpoint, prune
@@ -98,9 +102,10 @@ class Trainer:
             self._advance(*waiting)
 
     def _advance(self, cursor: Cursor, end: Event) -> Event:
-        """Learn the iteration that `end` finishes; returns the update in the log."""
-        assert isinstance(end.fact, IterationFinished)
-        task = f"learning from iteration {end.fact.iteration} ({cursor.name})"
+        """Learn the iteration that `end` finishes, or make the trial that it starts; returns the commit point in the log."""
+        assert isinstance(end.fact, IterationFinished | TrialStarted)
+        what = "trying a set of" if isinstance(end.fact, TrialStarted) else "learning from"
+        task = f"{what} iteration {end.fact.iteration} ({cursor.name})"
         with bound_contextvars(policy=cursor.name, iteration=end.fact.iteration), self._activity.task(task):
             logger().info("update_started", until=end.position)
             try:
@@ -124,16 +129,57 @@ class Trainer:
     def _update(self, cursor: Cursor, end: Event) -> list[Event]:
         began = time.monotonic()
         iteration = self._schedule.rollouts(cursor, end)
-        steps, digest = self._learn(cursor, self._schedule.step_batches(cursor, iteration))
+        tried = self._tried(cursor, iteration, end)
+        if tried is None:
+            steps, digest = self._learn(cursor, self._schedule.step_batches(cursor, iteration))
+        else:
+            steps, digest = list(tried.steps), tried.digest
         self._schedule.check("weights", cursor, end, digest)
-        served = digest != cursor.digest and not cursor.source
+        served = digest != cursor.digest and not cursor.source and tried is None
         probes = [self._policies.probe(cursor.name)] if served else []
         if not self._world.is_leader:
             # Wait until the leader has appended, then read what it appended.
             self._world.broadcast()
             return [event for event in self._log.read(cursor.stream) if event.version > cursor.version]
         seconds = time.monotonic() - began
-        fact = PolicyUpdated(
+        optimizer = cursor.optimizer if digest == cursor.digest else optimizer_digest(self._store / digest)
+        facts: list[Fact]
+        if isinstance(end.fact, TrialStarted):
+            facts = [_trial_learned(end, end.fact, digest, iteration.digest, steps, optimizer), *probes]
+        else:
+            fact = self._policy_updated(cursor, iteration, digest, steps, optimizer)
+            pruned = prune.prunable_digests(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
+            facts = [fact, *probes, *([WeightsPruned(digests=pruned)] if pruned else [])]
+        observed = {"seconds": seconds, "tokens_per_second": sum(step.tokens for step in steps) / seconds}
+        key = f"update@{cursor.version}"
+        events = self._log.append(cursor.stream, facts, expected=cursor.version, observed=observed, key=key)
+        if events[0].fact != facts[0]:
+            raise Conflict(
+                f"Another trainer has recorded event {cursor.version + 1} of {cursor.stream} with other content;"
+                " let one trainer learn from a run."
+            )
+        self._world.broadcast("appended")
+        return events
+
+    def _tried(self, cursor: Cursor, iteration: IterationRollouts, end: Event) -> TrialLearned | None:
+        """The trial, made in this run, whose student an update promotes; None where it has to be learned, or there is none."""
+        trial = iteration.trial
+        if trial is None or isinstance(end.fact, TrialStarted) or "student" not in POLICY_ROLES[cursor.name]:
+            return None
+        facts = (event.fact for event in self._log.read(cursor.stream, kinds=("trial_learned",)) if cursor.source == 0)
+        made = [fact for fact in facts if isinstance(fact, TrialLearned) and fact.iteration == trial.iteration]
+        return next((fact for fact in made if (fact.set, fact.student) == (trial.set, trial.student)), None)
+
+    def _policy_updated(
+        self,
+        cursor: Cursor,
+        iteration: IterationRollouts,
+        digest: Digest,
+        steps: Sequence[OptimizerStep],
+        optimizer: Digest | None,
+    ) -> PolicyUpdated:
+        promoted = iteration.trial if "student" in POLICY_ROLES[cursor.name] else None
+        return PolicyUpdated(
             policy=cursor.name,
             parent=cursor.digest,
             digest=digest,
@@ -144,21 +190,10 @@ class Trainer:
             samples=iteration.digest,
             step=cursor.step + sum(step.samples > 0 for step in steps),
             steps=tuple(steps),
-            optimizer=cursor.optimizer if digest == cursor.digest else optimizer_digest(self._store / digest),
+            optimizer=optimizer,
             advantage_estimator=advantage_estimator(self._config.algorithm(), self._config.learn),
+            set=0 if promoted is None else promoted.set,
         )
-        pruned = prune.prunable_digests(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
-        facts = [fact, *probes, *([WeightsPruned(digests=pruned)] if pruned else [])]
-        observed = {"seconds": seconds, "tokens_per_second": sum(step.tokens for step in steps) / seconds}
-        key = f"update@{cursor.version}"
-        events = self._log.append(cursor.stream, facts, expected=cursor.version, observed=observed, key=key)
-        if events[0].fact != fact:
-            raise Conflict(
-                f"Another trainer has recorded event {cursor.version + 1} of {cursor.stream} with other content;"
-                " let one trainer learn from a run."
-            )
-        self._world.broadcast("appended")
-        return events
 
     def _learn(self, cursor: Cursor, batches: list[StepBatch]) -> tuple[list[OptimizerStep], Digest]:
         if not any(batch.rollouts for batch in batches):
@@ -202,3 +237,20 @@ class Trainer:
         elif cursor.source == 0:
             loss = self._policies.loss_of(cursor.name, digest)
             check_mismatch(batch, evaluate_loss(batch, loss, self._batch_tokens, self._world), self._config)
+
+
+def _trial_learned(
+    begin: Event, trial: TrialStarted, digest: Digest, samples: str, steps: Sequence[OptimizerStep], optimizer: Digest | None
+) -> TrialLearned:
+    """The record of a trial that began with the event `begin`."""
+    return TrialLearned(
+        of=begin.position,
+        iteration=trial.iteration,
+        set=trial.set,
+        student=trial.student,
+        parent=trial.policy,
+        digest=digest,
+        samples=samples,
+        steps=tuple(steps),
+        optimizer=optimizer,
+    )

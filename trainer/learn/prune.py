@@ -17,11 +17,21 @@ from typing import Final
 
 from events.facts.fact import Fact
 from events.facts.log import Event
-from events.facts.types import EvaluationFinished, IterationStarted, PolicyServed, PolicyUpdated, RunStarted, WeightsPruned
+from events.facts.trial_facts import TrialLearned
+from events.facts.types import EvaluationFinished, IterationStarted, PolicyServed, PolicyUpdated, RunStarted
 from events.facts.values import Digest
+from events.facts.weight_facts import WeightsPruned
 from graph.settings.config import LearnSettings
 
-KINDS: Final = ("run_started", "iteration_started", "policy_served", "policy_updated", "evaluation_finished", "weights_pruned")
+KINDS: Final = (
+    "run_started",
+    "iteration_started",
+    "policy_served",
+    "policy_updated",
+    "trial_learned",
+    "evaluation_finished",
+    "weights_pruned",
+)
 """Event kinds that decide what is kept."""
 
 
@@ -33,6 +43,8 @@ class _WeightsUse:
     first: set[Digest] = field(default_factory=set)
     made: dict[str, list[PolicyUpdated]] = field(default_factory=dict)
     """Updates of each policy, in order."""
+    tried: dict[Digest, None] = field(default_factory=dict)
+    """Weights of trials, in order."""
     pruned: dict[Digest, None] = field(default_factory=dict)
     """Pruned and not made again since, oldest first."""
     used: dict[str, tuple[Digest, ...]] = field(default_factory=dict)
@@ -46,6 +58,9 @@ class _WeightsUse:
                 self.first = set(fact.policies.values())
             case PolicyUpdated():
                 self.made.setdefault(fact.policy, []).append(fact)
+                self.pruned.pop(fact.digest, None)
+            case TrialLearned():
+                self.tried[fact.digest] = None
                 self.pruned.pop(fact.digest, None)
             case WeightsPruned():
                 self.pruned.update(dict.fromkeys(fact.digests))
@@ -75,6 +90,9 @@ def prunable_digests(events: Iterable[Event], update: PolicyUpdated, keep: Learn
     use = _fold(events, keep)
     use.add(update)
     made = dict.fromkeys(each.digest for updates in use.made.values() for each in updates)
+    if update.policy != "teacher":
+        # Only now is it known that no update makes the policy of them.
+        made.update(use.tried)
     return tuple(digest for digest in made if digest not in use.needed() and digest not in use.pruned)
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from events.cli.output import show_activity
 from events.facts.digests import SHORT
 from events.facts.log import Event, Log
+from events.facts.trial_facts import TrialLearned
 from events.facts.types import PolicyUpdated
 from events.process.activity import LOG_INTERVAL_S, Activity, report_activity
 from events.projections.run_summary import RunSummary
@@ -53,19 +54,21 @@ class UpdateReporter:
         self._log = log
         self._screen = screen
         self._summary = RunSummary()
+        self._has_header = False
         self._warned: set[Key] = set()
 
     def __call__(self, event: Event) -> None:
-        """Report an update."""
-        update = event.fact
-        assert isinstance(update, PolicyUpdated)
-        first = not self._summary.position
+        """Report an update, or a trial."""
         for earlier in self._log.read(after=self._summary.position):
             self._summary.apply(earlier)
             if earlier.position == event.position:
                 break
-        if first:
+        if isinstance(event.fact, TrialLearned):
+            logger().info("trial_learned", digest=event.fact.digest[:SHORT], seconds=event.observed.get("seconds"))
+            return
+        if not self._has_header:
             self._print(step_header())
+            self._has_header = True
         for line in step_lines(self._summary, self._summary.updates[-1]):
             self._print(line)
         logger().info("policy_updated", **update_fields(event))
