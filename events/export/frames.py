@@ -1,4 +1,4 @@
-"""Tables as polars frames: `attempts(run)`, `questions(run)`, `updates(run)`, `gaps(run)`.
+"""Tables as polars frames: `attempts(run)`, `questions(run)`, `texts(run)`, `updates(run)`, `trials(run)`, `gaps(run)`.
 
     from events.export import frames
     frames.attempts("runs/run-001").group_by("iteration", "task").agg(pl.col("reward").mean())
@@ -39,6 +39,11 @@ def questions(run: Run) -> pl.DataFrame:
 def texts(run: Run) -> pl.DataFrame:
     """Every text that was given to learn; columns: `events.export.tables.TextRow`."""
     return _frame("texts", run)
+
+
+def trials(run: Run) -> pl.DataFrame:
+    """Every trial of a set of questions; columns: `events.export.tables.TrialRow`."""
+    return _frame("trials", run)
 
 
 def updates(run: Run) -> pl.DataFrame:

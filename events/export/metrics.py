@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, get_args
 from events.facts.certainty_facts import CalibrationFinished
 from events.facts.errors import BadInput
 from events.facts.log import Event, Log, find_run_started
+from events.facts.trial_facts import StudentPromoted, TrialExamined
 from events.facts.types import (
     EpisodeFinished,
     EvaluationFinished,
@@ -92,6 +93,10 @@ def metric_points(events: Iterable[Event]) -> Iterator[MetricPoint]:
                 iteration = next((update.iteration for update in reversed(summary.updates) if update.digest == fact.policy), 0)
                 differences = {"difference": fact.difference, "mean_difference": fact.mean_difference}
                 yield _point(iteration, event, {f"served/{role}/{name}": value for name, value in differences.items()})
+            case TrialExamined(iteration=number) as fact:
+                yield _point(number, event, {f"trials/set_{fact.set}/student_{fact.student}/gain": fact.gain})
+            case StudentPromoted(iteration=number, gain=gain):
+                yield _point(number, event, {"trials/promoted": 1.0, "trials/promoted_gain": gain})
             case EvaluationFinished() as fact:
                 yield _point(fact.iteration, event, _evaluated(fact))
             case CalibrationFinished() as fact:

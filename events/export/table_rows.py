@@ -12,13 +12,14 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from events.cli.output import progress
-from events.export.tables import AttemptRow, GapRow, QuestionRow, TableRow, TextRow, UpdateRow
+from events.export.tables import AttemptRow, GapRow, QuestionRow, TableRow, TextRow, TrialRow, UpdateRow
 from events.facts.certainty_facts import TextGiven
 from events.facts.errors import LogCorrupt
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, Log
 from events.facts.questions import read_question
 from events.facts.rollouts import unpack_rollouts
+from events.facts.trial_facts import StudentPromoted, TrialExamined
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -39,7 +40,7 @@ from events.projections.certainty import certainty_by_question, certainty_of
 from events.projections.proposals import ProposalState, apply_proposal
 from events.reports.run_overview import mean_reward
 
-_ENDS = ("episode_finished", "episode_failed", "evaluation_finished")
+_ENDS = ("episode_finished", "episode_failed", "evaluation_finished", "trial_examined")
 _ATTEMPTS = ("episode_started", "question_proposed", "attempts_made", "attempts_verified", "reward_given", *_ENDS)
 _PROPOSALS = (
     "question_proposed",
@@ -79,7 +80,11 @@ def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
     for event in _events(log, until, _ATTEMPTS):
         stream = open_streams.setdefault(event.stream, _OpenStream())
         match event.fact:
-            case EpisodeStarted(iteration=iteration) | EvaluationFinished(iteration=iteration):
+            case (
+                EpisodeStarted(iteration=iteration)
+                | EvaluationFinished(iteration=iteration)
+                | TrialExamined(iteration=iteration)
+            ):
                 stream.iteration = iteration
             case QuestionProposed() | AttemptsMade():
                 stream.made.append(event)
@@ -167,7 +172,8 @@ def questions(log: Log, run: str, until: int) -> Iterator[QuestionRow]:
             case GoalpostAdded(source=source, blob=blob):
                 yield QuestionRow(**columns, origin="goalpost", source=source, **_question_columns(log, blob))
             case EpisodeStarted(purpose="practice") as fact:
-                yield QuestionRow(**columns, origin="practice", iteration=fact.iteration, **_question_columns(log, fact.blob))
+                columns |= {"iteration": fact.iteration, "set": fact.set or None}
+                yield QuestionRow(**columns, origin="practice", **_question_columns(log, fact.blob))
             case EpisodeStarted() as fact:
                 open_streams[event.stream] = _OpenGuidedEpisode(fact)
             case EpisodeFinished() | EpisodeFailed() if event.stream in open_streams:
@@ -193,6 +199,7 @@ def _proposals(log: Log, run: str, stream: str, episode: _OpenGuidedEpisode, end
             version=proposal.version,
             iteration=episode.started.iteration,
             ending=ending,
+            set=episode.started.set or None,
             origin=ORIGINS[proposal.seat],
             seat=proposal.seat,
             attempt=proposal.attempt,
@@ -273,9 +280,22 @@ def updates(log: Log, run: str, until: int) -> Iterator[UpdateRow]:
                 for name, value in [*step.model_dump(include=figures).items(), *step.metrics.items()]
             },
             **fact.model_dump(
-                include={"policy", "iteration", "parent", "digest", "after", "until", "step", "advantage_estimator"}
+                include={"policy", "iteration", "parent", "digest", "after", "until", "step", "advantage_estimator", "set"}
             ),
         )
+
+
+def trials(log: Log, run: str, until: int) -> Iterator[TrialRow]:
+    """Every trial whose student answered goalposts."""
+    events = list(_events(log, until, ("trial_examined", "student_promoted")))
+    promotions = [event.fact for event in events if isinstance(event.fact, StudentPromoted)]
+    promoted = {(fact.iteration, fact.set, fact.student) for fact in promotions}
+    for event in events:
+        if isinstance(event.fact, TrialExamined):
+            columns = event.fact.model_dump(exclude={"kind"})
+            wins = (event.fact.iteration, event.fact.set, event.fact.student) in promoted
+            place = {"run": run, "position": event.position, "stream": event.stream}
+            yield TrialRow(**place, **columns, gain=event.fact.gain, promoted=wins)
 
 
 def gaps(log: Log, run: str, until: int) -> Iterator[GapRow]:
@@ -305,6 +325,7 @@ TABLES: dict[str, ExportTable] = {
     "questions": ExportTable(QuestionRow, questions),
     "texts": ExportTable(TextRow, texts),
     "updates": ExportTable(UpdateRow, updates),
+    "trials": ExportTable(TrialRow, trials),
     "gaps": ExportTable(GapRow, gaps),
 }
 """Every table, by name."""

@@ -150,6 +150,8 @@ class QuestionRow(TableRow):
     """Test cases that only the verifier sees."""
     context: str | None = None
     """Imports and helpers that stand before every answer."""
+    set: int | None = None
+    """The set that it belongs to, where sets are tried."""
     accepted: bool | None = None
     """Whether the proposal was accepted; null before it is judged, and for questions that are no proposals."""
     reason: Reason | None = None
@@ -211,6 +213,29 @@ class TextRow(TableRow):
     """Of each of them whether it is learned, or only read."""
 
 
+class TrialRow(TableRow):
+    """A trial: a student that was trained on a set of questions and answered goalposts before and after."""
+
+    iteration: int
+    """Iteration whose episodes made the set."""
+    set: int
+    """The set, from 1."""
+    student: int
+    """Which of the students that were tried on the set, from 1."""
+    policy: Digest
+    """Digest of the weights after the training."""
+    questions: int
+    """Goalposts asked, each once and greedily."""
+    before: int
+    """Those that passed before the training."""
+    after: int
+    """Those that passed after it."""
+    gain: float
+    """(after - before) / questions."""
+    promoted: bool
+    """Whether this student took the place of the policy."""
+
+
 class UpdateRow(TableRow):
     """An update of a policy. It learned from the attempts whose `reward_position` is behind `after` and up to `until`."""
 
@@ -230,6 +255,8 @@ class UpdateRow(TableRow):
     """SHA-256 of the stream of samples that it saw."""
     advantage_estimator: Text = ""
     """What made advantages of the rewards; empty in older logs."""
+    set: int = 0
+    """The set whose student was promoted by it; 0 where none was."""
     step: int
     """Optimizer steps taken since the run began."""
     groups: int

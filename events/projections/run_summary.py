@@ -13,6 +13,7 @@ from typing import ClassVar, Final, Protocol, TypeVar
 from events.facts.certainty_facts import CalibrationFinished, TextGiven
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event
+from events.facts.trial_facts import StudentPromoted, TrialExamined
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -134,6 +135,8 @@ class RunSummary:
     goalposts: dict[QuestionId, GoalpostFigures] = field(default_factory=dict)
     evaluations: list[EvaluationFinished] = field(default_factory=list)
     calibrations: list[CalibrationFinished] = field(default_factory=list)
+    trials: list[TrialExamined] = field(default_factory=list)
+    promotions: list[StudentPromoted] = field(default_factory=list)
     updates: list[PolicyUpdated] = field(default_factory=list)
     speeds: list[float | None] = field(default_factory=list)
     """Tokens/s of each update."""
@@ -178,7 +181,7 @@ class RunSummary:
                 self.speeds.append(event.observed.get("tokens_per_second"))
             case PolicyServed(role=role, policy=policy) as fact:
                 self.policies[role], self.served[role] = policy, fact
-            case EvaluationFinished() | CalibrationFinished():
+            case EvaluationFinished() | CalibrationFinished() | TrialExamined() | StudentPromoted():
                 self._examined(event.fact)
             case EpisodeStarted() as fact:
                 self._open[event.stream] = _OpenEpisode(fact.iteration, fact.purpose, fact.question)
@@ -247,11 +250,21 @@ class RunSummary:
             case _:
                 self._teacher(event, figures, self.goalposts.get(episode.question))
 
-    def _examined(self, fact: EvaluationFinished | CalibrationFinished) -> None:
-        if isinstance(fact, EvaluationFinished):
-            self.evaluations.append(fact)
-        else:
-            self.calibrations.append(fact)
+    def _examined(self, fact: EvaluationFinished | CalibrationFinished | TrialExamined | StudentPromoted) -> None:
+        match fact:
+            case EvaluationFinished():
+                self.evaluations.append(fact)
+            case CalibrationFinished():
+                self.calibrations.append(fact)
+            case TrialExamined():
+                self.trials.append(fact)
+            case StudentPromoted():
+                self.promotions.append(fact)
+
+    @property
+    def promoted(self) -> set[tuple[int, int, int]]:
+        """Iteration, set and student of each trial that was promoted."""
+        return {(fact.iteration, fact.set, fact.student) for fact in self.promotions}
 
     def _gap(self, fact: GapMeasured) -> None:
         goalpost = self.goalposts.setdefault(fact.question, GoalpostFigures("unknown"))

@@ -58,6 +58,8 @@ def overview_json(summary: RunSummary) -> dict[str, Any]:
         "warnings": [warning._asdict() for warning in diagnose(summary)],
         "evaluations": [evaluation.model_dump(mode="json") for evaluation in summary.evaluations],
         "calibrations": [calibration.model_dump(mode="json") for calibration in summary.calibrations],
+        "trials": [trial.model_dump(mode="json") for trial in summary.trials],
+        "promotions": [promotion.model_dump(mode="json") for promotion in summary.promotions],
         "players": [_player_json(player) for player in summary.players.figures.values()],
         "goalposts": {question: asdict(figures) for question, figures in summary.goalposts.items()},
     }
@@ -117,6 +119,7 @@ def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> Ren
         _learning(summary) if whole else _policies(summary),
         _evaluations(summary, whole),
         _calibrations(summary),
+        _trials(summary, whole),
         _goalposts(summary, whole),
         _players(summary),
     )
@@ -366,6 +369,18 @@ def _calibrations(summary: RunSummary) -> Table:
         scores = number(fact.accuracy_answered, 3), number(fact.ap_certainty, 3), number(fact.ap_confidence, 3)
         cells = str(fact.iteration), fact.policy[:SHORT], str(fact.answers), *shares, *scores, number(fact.ece, 3)
         table.add_row(markup(fact.name, 20), *cells)
+    return table
+
+
+def _trials(summary: RunSummary, whole: bool) -> Table:
+    """What training on each set gained a student."""
+    shown = _thinned(summary.trials, whole)
+    columns = ("#", "set", "student", "before", "after", "of", "gain", "policy", "promoted")
+    table = _table("Trials", *columns, shown=len(shown), total=len(summary.trials))
+    for fact in shown:
+        counts = (str(count) for count in (fact.iteration, fact.set, fact.student, fact.before, fact.after, fact.questions))
+        promoted = (fact.iteration, fact.set, fact.student) in summary.promoted
+        table.add_row(*counts, f"{fact.gain:+.3f}", fact.policy[:SHORT], "yes" if promoted else "")
     return table
 
 

@@ -158,7 +158,12 @@ def _stage(config: Config, stage: EpisodePlan) -> str:
     if stage.texts is not None:
         return f"{many} {real_questions(config)} texts to learn"
     real = f" and {config.play.practice} real questions" if stage.real_data else ""
-    return f"{many} {config.play.episodes} episodes{real}"
+    if stage.trials is None:
+        return f"{many} {config.play.episodes} episodes{real}"
+    episodes = f"{config.play.practice} real questions" if real else f"{config.play.episodes} episodes"
+    tried = config.trials
+    students = f"{tried.students} student{'s' if tried.students > 1 else ''} of up to {tried.steps} steps each"
+    return f"{many} {episodes} in {tried.sets} sets, and a trial of {students} on every set, on {tried.questions} goalposts"
 
 
 def _where(budget: Budget) -> Iterator[str]:

@@ -66,7 +66,7 @@ def _tokens_of_stage(config: Config, plan: EpisodePlan, *, most: bool) -> TokenE
     play = config.play
     guided, unguided = play.episodes * bool(plan.guided), play.episodes * bool(plan.seats("unguided"))
     tries = play.max_attempts if plan.rejection_sampling else 1
-    proposals = guided * len(plan.guided) * (tries if most else (1 + tries) / 2) + unguided
+    proposals = (guided * len(plan.guided) + unguided) * (tries if most else (1 + tries) / 2)
     questions = guided * len(set(plan.guided) & set(plan.student_trains_on))
     induction = play.tasks.count("induction") / len(play.tasks)
     # Pass rates are measured by induction. Where the student learns another task of a question, it is answered anew for that;
@@ -79,8 +79,17 @@ def _tokens_of_stage(config: Config, plan: EpisodePlan, *, most: bool) -> TokenE
     real_data = play.practice * play.practice_attempts if plan.real_data else 0
     surveyed = real_questions(config) * plan.survey.attempts if plan.survey else 0
     texts = real_questions(config) if plan.texts else 0
-    answers = play.gap_attempts * guided + play.attempts * proposals + answered_anew + real_data + surveyed
+    # Where every proposal that can be asked is accepted, each episode has one question to answer.
+    asked = unguided if plan.trials else proposals
+    answers = play.gap_attempts * guided + play.attempts * asked + answered_anew + real_data + surveyed
     learned = proposals + self_play + real_data + texts if plan.learns else 0
+    if plan.trials:
+        tried = config.trials
+        trials = tried.sets * tried.students
+        answers += tried.questions * (1 + trials)
+        attempts = play.practice_attempts if plan.real_data else play.attempts
+        steps = tried.later_steps if most else tried.steps
+        learned = proposals + trials * steps * tried.questions_per_step * attempts / tried.students
     prompt = _length(config.max_prompt_tokens, PROMPT_TOKENS, most=most)
     proposal = _length(play.teacher.max_tokens, COMPLETION_TOKENS, most=most)
     answer = _length(play.student.max_tokens, COMPLETION_TOKENS, most=most)

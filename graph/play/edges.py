@@ -23,7 +23,7 @@ SUCCESSORS: dict[str, tuple[Next, ...]] = {
     "teacher_hard": ("verifier",),
     "teacher_open": ("verifier",),
     "solver": ("verifier",),
-    "verifier": ("goalpost_gap", "teacher_easy", "teacher_hard", "solver", "__end__"),
+    "verifier": ("goalpost_gap", "teacher_easy", "teacher_hard", "teacher_open", "solver", "__end__"),
 }
 """Where each node may lead; LangGraph refuses any other step. A fresh episode starts at `solver` or at the open seat, a resumed
 one where it was interrupted."""

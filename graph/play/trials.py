@@ -3,7 +3,7 @@
 Guarantees:
 - Trials are made one after the other, each step only if the log does not have it, so that equal runs have equal logs, resumed
   or not. Play and trainer meet in the log alone.
-- Students in trials serve for their examination only. Without a promotion no weights change, so that nothing is reset.
+- Students in trials are served for their evaluation only. Without a promotion no weights change, so that nothing is reset.
 
 Not responsible for: training (`trainer`), or loading the policy's weights again (the main loop does, as after updates).
 """
@@ -34,7 +34,7 @@ from graph.settings.seeds import rng
 from roles.model import Model
 
 EXAM = "goalposts of trials"
-"""What examinations are called where progress is shown."""
+"""What evaluations of trials are called where progress is shown."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class TrialRunner:
         return sum(passed.values())
 
     def _examined(self, iteration: int) -> list[TrialExamined]:
-        return [fact for fact in _examinations(self.log) if fact.iteration == iteration]
+        return [fact for fact in _evaluations(self.log) if fact.iteration == iteration]
 
     def _promote(self, iteration: int, examined: Sequence[TrialExamined], policy: Digest) -> None:
         """Append the promotion, if the mean gain of the last iterations asks for one."""
@@ -146,7 +146,7 @@ class TrialRunner:
         if len(window) < settings.window or iteration in promotions:
             return
         gains: dict[int, list[float]] = {number: [] for number in window}
-        for fact in _examinations(self.log):
+        for fact in _evaluations(self.log):
             if fact.iteration in gains:
                 gains[fact.iteration].append(fact.gain)
         gain = fmean(map(fmean, gains.values()))
@@ -177,6 +177,6 @@ def gain_of_set(examined: Sequence[TrialExamined], number: int) -> float:
     return fmean(fact.gain for fact in examined if fact.set == number)
 
 
-def _examinations(log: Log) -> list[TrialExamined]:
+def _evaluations(log: Log) -> list[TrialExamined]:
     facts = (event.fact for event in log.read(kinds={"trial_examined"}))
     return [fact for fact in facts if isinstance(fact, TrialExamined)]

@@ -1,7 +1,7 @@
 """SOAR without a teacher, a null control: how often a threshold of 0.01 promotes by chance.
 
 Sets are real training questions, drawn at random. On few goalposts the threshold is less than one question, so that noise of
-the examination promotes too; the promotions of `soar` are to be compared with these.
+the evaluation promotes too; the promotions of `soar` are to be compared with these.
 
 How we differ: the paper has no such control.
 """

@@ -31,6 +31,7 @@ HEADS = {
     "3-told": Head(57, "c608798a8cba1fbcf0c9649e039e6032213f07705622293d7022141cec72b458"),
     "3-voted": Head(65, "fb9ade2ae196b7d38e7cfa2c0f548bf0b16da3da756f5c07031a7864b38285df"),
     "3-given": Head(69, "13a0c5781293da89739d99ad79b03d58eef07a040945e086a465b1b250b35686"),
+    "3-tried": Head(78, "85a8895a3ec93980fc1d6acfe3a531a8c2ecb4b001ef47983b8aa4e2b9051904"),
 }
 """Position and head of each golden log, as they were when it was made. The store's schema leads its name."""
 KINDS_OF = {
@@ -44,6 +45,7 @@ KINDS_OF["3-probed"] = KINDS_OF["3-pruned"] + " policy_probed"
 KINDS_OF["3-drawn"] = KINDS_OF["3-told"] = KINDS_OF["3-probed"] + " references_drawn"
 KINDS_OF["3-voted"] = KINDS_OF["3-drawn"] + " label_voted"
 KINDS_OF["3-given"] = KINDS_OF["3-voted"] + " text_given calibration_finished"
+KINDS_OF["3-tried"] = KINDS_OF["3-given"] + " trial_started trial_learned trial_examined student_promoted"
 """Kinds of facts that each golden log holds."""
 
 

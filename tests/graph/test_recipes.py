@@ -20,8 +20,11 @@ from graph.recipes.azr import Azr
 from graph.recipes.gasp import Gasp
 from graph.recipes.r_tuning import Supervised
 from graph.recipes.r_tuning_r import REFUSALS
-from graph.recipes.recipe import EpisodePlan, GivenTexts, Survey
+from graph.recipes.recipe import EpisodePlan, GivenTexts, Survey, Trials
 from graph.recipes.rewards import RewardSettings
+from graph.recipes.soar import EPISODE_PLAN as SOAR_PLAN
+from graph.recipes.soar import SETTINGS as SOAR_SETTINGS
+from graph.recipes.soar import Soar
 from graph.recipes.sqlm import Sqlm
 from graph.settings.config import Config
 from graph.settings.configure import configure
@@ -106,6 +109,17 @@ SETTINGS = {
     "r_tuning_r": staged(Survey(), GivenTexts(certain="passed", refusals=REFUSALS)),
     "r_tuning_u": staged(Survey(10, 0.7), GivenTexts(certain="agreeing")),
     "sft_vanilla": Supervised(replace(LEARNING, texts=GivenTexts()), LEARNED | {"play.iterations": 1}),
+    "soar": Soar(),
+    "soar_intrinsic": Soar(plan=replace(SOAR_PLAN, trials=Trials(reward_gain=False))),
+    "soar_base_t": Soar(settings={**SOAR_SETTINGS, "learn.teaches_every": 0}),
+    "soar_null": Soar(
+        plan=EpisodePlan(guided=(), real_data=True, trials=Trials()),
+        settings={**SOAR_SETTINGS, "play.practice": 64, "play.practice_attempts": 8},
+    ),
+    "hard_only": Soar(
+        plan=EpisodePlan(guided=(), real_data=True),
+        settings={"practice": "goalposts", "play.practice_attempts": 32, "learn.groups_per_step": 8, "learn.kl": 0.001},
+    ),
 }
 """What each name means with nothing else set."""
 
@@ -274,6 +288,22 @@ def test_grpo_by_prompt_standardises_over_role_and_prompt_and_alone_where_no_pro
             assert [advantage for n in same for advantage in advantages[n]] == list(whole)
     alone = [n for n, group in enumerate(batch) if not group.prompt]
     assert [advantages[n] for n in alone] == grpo([batch[n] for n in alone])
+
+
+def test_all_proposals_of_a_set_have_its_advantage_and_answers_that_of_their_group():
+    earned = {1: 0.25, 2: 0.0, 3: -0.125}
+    batch = [RewardGroup("open", "teacher", "induction", (earned[n],), set=n) for n in (1, 1, 2, 3, 3)]
+    batch.insert(2, RewardGroup("solve", "student", "induction", (1.0, 0.0, 0.0), set=1))
+    rows = ADVANTAGE_ESTIMATORS["rloo_by_set"](batch)
+    assert rows.pop(2) == (1.0, -0.5, -0.5)
+    assert [row[0] for row in rows] == pytest.approx([0.3125, 0.3125, -0.0625, -0.25, -0.25])
+    # One set alone has nothing to be compared with.
+    assert ADVANTAGE_ESTIMATORS["rloo_by_set"](batch[:2]) == [(0.0,), (0.0,)]
+
+
+def test_a_question_without_a_gain_earns_what_fails_of_it_unless_all_does():
+    assert [Soar().teacher_reward("open", n, 4) for n in range(5)] == [0, 0.75, 0.5, 0.25, 0]
+    assert Soar().rejection_reward("broken") is None
 
 
 @given(groups)

@@ -45,6 +45,7 @@ def lora(*names: str) -> list[str]:
 
 
 VOTED = ["recipe=sqlm", "prompts=pocket"]
+TRIED = ["recipe=soar", "prompts=pocket"]
 WRONG = [
     ("qwen3", lora("lm_head"), "'lm_head', the model's output head; name some of down_proj, gate_proj"),
     ("qwen3", lora("q_proj", "embed_tokens"), "'embed_tokens', which is no linear layer but of class Embedding"),
@@ -71,6 +72,11 @@ WRONG = [
     ),
     ("pocket", [*VOTED, "recipe=sqlm_truth", "goalposts=x.jsonl"], "recipe sqlm_truth needs a world that knows the truth"),
     ("pocket", [*VOTED, "play.topics=[]"], "topics is empty, and recipe sqlm writes about topics"),
+    ("pocket", [*TRIED, "policies=shared"], "policies=shared would try the teacher's weights with the student's; recipe soar"),
+    ("pocket", [*TRIED, "learn.staleness=1"], "staleness=1 plays ahead of the trials that recipe soar waits for"),
+    ("pocket", [*TRIED, "play.shares=2"], "shares=2 divides an iteration, and recipe soar tries it as a whole"),
+    ("pocket", [*TRIED, "trials.sets=65"], "episodes=64 episodes cannot be divided into trials.sets=65 sets"),
+    ("pocket", [*TRIED, "trials.students=5"], "attempts=8 attempts leave fewer than two for each of trials.students=5"),
     ("pocket", ["recipe=sft_vanilla"], "'base' has thoughts before an answer and .*</answer>' behind it"),
     (
         "pocket",

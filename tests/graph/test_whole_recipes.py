@@ -63,6 +63,11 @@ class InstantTrainer:
         updates = [event.fact for event in self._log.read(f"policy/{policy}", kinds={"policy_updated"})]
         return next(fact.digest for fact in updates if fact.iteration == iteration)
 
+    async def wait_for_trial(self, policy, position):
+        list(self._trainer.catch_up())
+        trials = [event.fact for event in self._log.read(f"policy/{policy}", kinds={"trial_learned"})]
+        return next(fact for fact in trials if fact.of == position)
+
     async def wait_for_probe(self, policy, digest):
         probes = [event.fact for event in self._log.read(f"policy/{policy}", kinds={"policy_probed"})]
         return next(fact for fact in probes if fact.digest == digest)
@@ -94,7 +99,9 @@ def played_runs(runner, tmp_path_factory):
 
 TEXTS = ("r_tuning", "r_tuning_r", "r_tuning_u", "sft_vanilla")
 """Recipes that give texts to learn."""
-PLAYED = [name for name in RECIPES if not name.startswith("sqlm_") and name not in TEXTS]
+TRIED = ("soar", "soar_intrinsic", "soar_base_t", "soar_null", "hard_only")
+"""Recipes whose questions are tried (`test_trials`), and their baseline, which plays as `rlvr`."""
+PLAYED = [name for name in RECIPES if not name.startswith("sqlm_") and name not in TEXTS + TRIED]
 """Without controls that differ from a recipe here in rewards and labels only."""
 
 

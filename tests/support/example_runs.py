@@ -20,6 +20,8 @@ from events.facts.fact import Fact
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, Log
 from events.facts.rollouts import pack_rollouts
+from events.facts.streams import trial_stream
+from events.facts.trial_facts import StudentPromoted, TrialExamined, TrialLearned, TrialStarted
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -120,6 +122,7 @@ class ExampleRun:
         self._questions = 100
         self._consumed = 0
         self._learned = 0
+        self._set = 0
 
     def run(self, **config: object) -> ExampleRun:
         versions = {"python": "3.11.2"}
@@ -208,6 +211,42 @@ class ExampleRun:
         self._failed += 1
         return self._say(self.stream, EpisodeFailed(error="SandboxError", message=message))
 
+    def in_set(self, number: int) -> ExampleRun:
+        """What follows is of this set of questions."""
+        self._set = number
+        return self
+
+    def begin_trial(self, number: int, *, student: int = 1, students: int = 1, steps: int = 2) -> Event:
+        """TrialStarted, on a set that was played."""
+        named = {"iteration": self.iteration, "set": number, "student": student, "students": students}
+        begun = TrialStarted(**named, policy=self.policies["student"], steps=steps)
+        return self.log.append(trial_stream(self.iteration, number, student), [begun])[0]
+
+    def learn_trial(self, begun: Event, digest: Digest) -> ExampleRun:
+        """TrialLearned, by weights of this digest."""
+        trial = begun.fact
+        assert isinstance(trial, TrialStarted)
+        steps = policy_updated(iteration=trial.iteration, after=0, until=begun.position).steps
+        named = {"iteration": trial.iteration, "set": trial.set, "student": trial.student, "parent": trial.policy}
+        return self._say(
+            "policy/student", TrialLearned(of=begun.position, **named, digest=digest, samples="0" * 64, steps=steps)
+        )
+
+    def examine_trial(self, begun: Event, digest: Digest, *, before: int, after: int, questions: int = 4) -> ExampleRun:
+        """TrialExamined, behind its TrialStarted."""
+        trial = begun.fact
+        assert isinstance(trial, TrialStarted)
+        counts = {"questions": questions, "before": before, "after": after}
+        named = {"iteration": trial.iteration, "set": trial.set, "student": trial.student}
+        return self._say(begun.stream, TrialExamined(**named, policy=digest, **counts))
+
+    def promote(self, begun: Event, digest: Digest, *, gain: float = 0.25) -> ExampleRun:
+        """StudentPromoted, of a trial."""
+        trial = begun.fact
+        assert isinstance(trial, TrialStarted)
+        named = {"iteration": trial.iteration, "set": trial.set, "student": trial.student}
+        return self._say("run", StudentPromoted(**named, policy=digest, gain=gain, window=1))
+
     def finish(self) -> ExampleRun:
         finished = self._episodes - self._failed
         return self._say("run", IterationFinished(iteration=self.iteration, finished=finished, failed=self._failed))
@@ -285,6 +324,7 @@ class ExampleRun:
                 blob=self._blob(question),
                 axis=self._random.choice(("io", "function")),
                 seed=self._random.randrange(2**31),
+                set=self._set,
             ),
         )
 
@@ -356,7 +396,8 @@ class ExampleRun:
 
     def reward(self, of: Event, phase: Phase, role: Role, task: Seat | Task, rewards: Sequence[float]) -> ExampleRun:
         """RewardGiven to an earlier event of the stream."""
-        return self._say(self.stream, RewardGiven(of=of.version, phase=phase, role=role, task=task, rewards=tuple(rewards)))
+        named = {"phase": phase, "role": role, "task": task, "set": self._set}
+        return self._say(self.stream, RewardGiven(of=of.version, **named, rewards=tuple(rewards)))
 
     def generation(self, prompt: str, count: int, role: Role = "student") -> Generation:
         """`count` completions of random tokens, 3 to 8 each."""

@@ -1,4 +1,4 @@
-"""Makes a golden log: `python -m tests.support.make_golden_log tests/golden/log-schema-3-given.sqlite`.
+"""Makes a golden log: `python -m tests.support.make_golden_log tests/golden/log-schema-3-tried.sqlite`.
 
 One is made per schema of the store, and where kinds of facts or their schemas are new; never again. It stands for the logs that people have.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from events.facts.errors import BadInput
 from events.facts.types import PolicyProbed, PolicyServed, ReferencesDrawn, RunResumed
-from events.facts.values import BlobHash, Sampling, canonical
+from events.facts.values import BlobHash, Digest, Sampling, canonical
 from events.facts.weight_facts import WeightsPruned
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create
@@ -28,6 +28,9 @@ def main(path: Path) -> None:
     log.append(tale.stream, [ReferencesDrawn(references=(BlobHash(log.put(canonical(question(1)))),))])
     tale.propose("open", 1, question(1), 6, 10, voted={"right": True})
     tale.give(certain=False)
+    tale.in_set(1).practice()
+    begun, tried = tale.begin_trial(1), Digest("7" * 64)
+    tale.learn_trial(begun, tried).examine_trial(begun, tried, before=1, after=2).promote(begun, tried).in_set(0)
     tale.finish().update()
     newest = tale.policies["student"]
     log.append("policy/shared", [PolicyProbed(digest=newest, tokens=(5, 6, 7), logprobs=(-0.5, -0.25))])

@@ -127,7 +127,7 @@ def advantages(credit: str, groups: list[RolloutGroup]) -> list[np.ndarray]:
             return [(row - pool.mean()) / (pool.std() or 1) for row, pool in zip(rows, pools, strict=True)]
         case "dr_grpo":
             return within
-        case "rloo":
+        case "rloo" | "rloo_by_set":
             others = [[np.delete(row, n).mean() if len(row) > 1 else row[0] for n in range(len(row))] for row in rows]
             return [row - np.array(other) for row, other in zip(rows, others, strict=True)]
         case "reinforce_plus_plus":

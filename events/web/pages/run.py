@@ -93,6 +93,8 @@ def page(request: PageRequest) -> Page:
         "iterations": lines[: -ROWS - 1 : -1],
         "earlier": lines[-ROWS].iteration if len(lines) > ROWS else None,
         "seats": run.derived(_seats),
+        "trials": summary.trials[: -ROWS - 1 : -1],
+        "promoted": summary.promoted,
         "players": sorted(summary.players.figures.values(), key=lambda player: player.latest, reverse=True),
         "warnings": [warning._asdict() for warning in diagnose(summary)],
         "shifts": run.derived(sudden_shifts),
@@ -128,6 +130,8 @@ def headlines(summary: RunSummary) -> list[Headline]:
     rows += _vote_headlines(summary)
     if texts := sum(figures.texts for figures in summary.iterations.values()):
         rows.append(Headline("texts", texts, "given to learn"))
+    if summary.trials:
+        rows.append(Headline("trials", len(summary.trials), f"{len(summary.promotions)} of their students promoted"))
     rows += [Headline("lemmas", summary.lemmas, "accepted"), Headline("lifts", summary.lifts, "accepted")]
     if summary.open_questions:
         rows.append(Headline("open questions", summary.open_questions, "accepted"))
