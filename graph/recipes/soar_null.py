@@ -1,4 +1,4 @@
-"""SOAR without a teacher, a null control: how often a threshold of 0.01 promotes by chance.
+"""SOAR (arXiv 2601.18778) without a teacher, a null control: how often a threshold of 0.01 promotes by chance.
 
 Sets are real training questions, drawn at random. On few goalposts the threshold is less than one question, so that noise of
 the evaluation promotes too; the promotions of `soar` are to be compared with these.

@@ -88,7 +88,7 @@ async def test_a_run_that_was_cut_anywhere_in_its_trials_ends_with_the_head_of_o
     for name in ("teacher", "student"):
         digests = [[fact.digest for fact in facts(log.read(f"policy/{name}"), PolicyUpdated)] for log in (whole, again)]
         assert digests[0] == digests[1] != []
-    # After a step of each kind, within an examination, and with some of the episodes rewarded.
+    # After a step of each kind, within an evaluation, and with some of the episodes rewarded.
     kinds = [{fact.kind for fact in request.facts} for _, request in whole.appends]
     begun, examined, promoted = (kinds.index({kind}) for kind in ("trial_started", "trial_examined", "student_promoted"))
     for cut in (begun + 1, begun + 2, examined, promoted, promoted + 3):

@@ -139,7 +139,10 @@ def _show_generation(log: Log, run: str, name: str, *, as_json: bool) -> None:
 def _why_unconsumed(generation: GenerationLineage) -> str:
     if generation.position is None:
         return "it has no reward"
-    return "its episode failed" if generation.failed else "its iteration has not been learned yet"
+    if generation.failed:
+        return "its episode failed"
+    tried = generation.set and generation.role == "student"
+    return f"{'its set was tried and not promoted, or ' if tried else ''}its iteration has not been learned yet"
 
 
 def _table(generations: Sequence[GenerationLineage]) -> Table:

@@ -13,7 +13,7 @@ from typing import Final
 
 from events.facts.digests import find_digest
 from events.facts.errors import BadInput
-from events.facts.log import Event, Log, find_run_started
+from events.facts.log import Log, event_at, find_run_started
 from events.facts.streams import policy_stream
 from events.facts.types import AttemptsMade, EpisodeFailed, EpisodeStarted, PolicyUpdated, QuestionProposed, RewardGiven
 from events.facts.values import Digest, Phase, QuestionId, Role, Seat, Task
@@ -43,8 +43,8 @@ class GenerationLineage:
     rewards: tuple[float, ...] = ()
     failed: bool = False
     """Whether its episode failed, so that nothing of it is learned."""
-    rewarded: Event | None = None
-    """The event of its reward."""
+    set: int = 0
+    """The set of questions that it belongs to; of a set, the student's rollouts are consumed if a trial of it is promoted."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def find_generation(log: Log, name: str) -> tuple[GenerationLineage, int | None]
 
 def consuming_updates(log: Log, generation: GenerationLineage) -> list[PositionedUpdate]:
     """The updates of this run that learned from a generation; runs trained offline have theirs in their own logs."""
-    rewarded = generation.rewarded
+    rewarded = None if generation.position is None else event_at(log, generation.position)
     if rewarded is None or generation.failed:
         return []
     return [update for update in updates(log) if lineage.covers(update.fact, rewarded)]
@@ -118,7 +118,7 @@ def consuming_updates(log: Log, generation: GenerationLineage) -> list[Positione
 def _generations(log: Log, after: int, until: int | None, stream: str | None = None) -> Iterator[GenerationLineage]:
     episodes: dict[str, EpisodeStarted] = {}
     made: dict[tuple[str, int], QuestionProposed | AttemptsMade] = {}
-    rewarded: dict[tuple[str, int], tuple[Event, RewardGiven]] = {}
+    rewarded: dict[tuple[str, int], tuple[int, RewardGiven]] = {}
     failed: set[str] = set()
     events = log.read(stream, after=after, kinds=_KINDS)
     for event in takewhile(lambda event: until is None or event.position <= until, events):
@@ -128,12 +128,12 @@ def _generations(log: Log, after: int, until: int | None, stream: str | None = N
             case QuestionProposed() | AttemptsMade() as fact:
                 made[event.stream, event.version] = fact
             case RewardGiven() as fact:
-                rewarded[event.stream, fact.of] = event, fact
+                rewarded[event.stream, fact.of] = event.position, fact
             case EpisodeFailed():
                 failed.add(event.stream)
     for (stream_of, version), fact in made.items():
         episode = episodes.get(stream_of)
-        event_of_reward, reward = rewarded.get((stream_of, version), (None, None))
+        position, reward = rewarded.get((stream_of, version), (None, None))
         yield GenerationLineage(
             id=f"{stream_of}:{version}",
             iteration=episode.iteration if episode else None,
@@ -142,9 +142,9 @@ def _generations(log: Log, after: int, until: int | None, stream: str | None = N
             question=fact.parent if isinstance(fact, QuestionProposed) else fact.question,
             goalpost=episode.question if episode and episode.purpose == "guided" else None,
             sampled_by=fact.generation.policy,
-            position=event_of_reward.position if event_of_reward else None,
+            position=position,
             phase=reward.phase if reward else None,
             rewards=reward.rewards if reward else (),
             failed=stream_of in failed,
-            rewarded=event_of_reward,
+            set=reward.set if reward else 0,
         )
