@@ -48,7 +48,7 @@ def record_example(log: Log) -> ExampleRun:
     tale = example_run(log).run(recipe="gasp", seed=3).goalpost(2).evaluate("goalposts").start(3)
     tale.episode(rejected=["degenerate"]).fail().practice().finish().update()
     tale.start().episode(task="induction", lift=None).finish().update().start().give()
-    return tale.end()
+    return tale.examine_trial(tale.begin_trial(1), tale.policies["student"], before=1, after=3).end()
 
 
 @pytest.fixture
