@@ -11,6 +11,7 @@ from events.facts.errors import BadInput
 from events.facts.label_facts import LabelVoted
 from events.facts.types import EpisodeStarted, QuestionProposed, QuestionValidated
 from events.facts.values import BlobHash, IOPair, Question, canonical
+from events.projections.figures import RunningMean
 from events.stores import open_log
 from roles.pocket.operations import OPERATIONS
 from roles.pocket.world import Step, statement
@@ -114,6 +115,10 @@ def test_labels_are_counted_by_window_and_by_what_questions_are_made_of(runs):
     assert parts["sqlm", "target region"]["right, 1 rare"] == 1
     assert parts["sqlm", "target region"]["right, 2 rare"] == 0
     assert parts["sqlm", "target region"]["right"] == 0.5
+    # Both seeds have no right label: of 0 in 8 Wilson's bound is 32.4 %.
+    alike = {seed: RunningMean(0, 4) for seed in (0, 1)}
+    assert estimate(alike) == (0, 0, pytest.approx(0.3244, abs=1e-4))
+    assert difference(alike, {0: RunningMean(0.5, 1), 1: RunningMean(0.5, 1)}) == (-0.5, -0.5, pytest.approx(-0.1756, abs=1e-4))
     assert composition("no statement of this world") is None
 
 

@@ -94,7 +94,8 @@ def seed_table(table: SeedTable, results: Results) -> Iterator[str]:
     )
     runs = max(_seeds(row) for row in cells.values())
     if runs > 1:
-        yield f"Means over seeds, with Student's {CONFIDENCE:.0%} interval where seeds differ; questions are not drawn anew."
+        how = "and Wilson's over cases where shares of cases do not; questions are not drawn anew"
+        yield f"Means over seeds, with Student's {CONFIDENCE:.0%} interval where seeds differ, {how}."
 
 
 def _seeds(row: Mapping[str, SeedMeans]) -> int:

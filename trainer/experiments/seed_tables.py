@@ -13,7 +13,7 @@ from typing import Final, get_args
 
 from events.facts.certainty_facts import CalibrationFinished
 from events.projections.figures import RunningMean, VoteFigures
-from events.pure.estimators import seed_contributions, student_interval
+from events.pure.estimators import seed_contributions, student_interval, wilson_interval
 from trainer.experiments.experiment_plan import TableName
 from trainer.experiments.outcome import QUESTION_SETS, RunOutcome
 from trainer.experiments.results import Estimate, Results
@@ -25,6 +25,9 @@ WINDOWS: Final = 5
 """Windows of iterations, of equal size, over which votes are pooled."""
 MOST_RARE: Final = 3
 """Labels of questions with more rare operations are counted with those that have so many."""
+
+_ALIKE: Final = 1e-9
+"""Intervals that are narrower have no width but rounding's."""
 
 RowKey = tuple[str, ...]
 SeedMeans = Mapping[int, RunningMean]
@@ -62,15 +65,28 @@ class SeedTable:
 
 
 def estimate(means: SeedMeans) -> Estimate | None:
-    """The pooled mean with its interval over seeds, whose bounds are nan for a single value; None without a case."""
-    return _estimate(list(_contributions(means).values()))
+    """The pooled mean with its interval over seeds, whose bounds are nan for a single value; None without a case.
+
+    Where all seeds are alike, which says little of a few cases, it is Wilson's interval over cases.
+    """
+    own, cases = _estimate(list(_contributions(means).values())), sum(mean.count for mean in means.values())
+    if own is not None and _is_narrow(own) and cases > len(means):
+        return Estimate(own.value, *wilson_interval(own.value, cases))
+    return own
 
 
 def difference(these: SeedMeans, those: SeedMeans) -> Estimate | None:
     """The difference of two means on the seeds that have both, paired by seed; None if there are none."""
     both = [seed for seed in these if these[seed].count and seed in those and those[seed].count]
     ours, theirs = (_contributions({seed: means[seed] for seed in both}) for means in (these, those))
-    return _estimate([ours[seed] - theirs[seed] for seed in both])
+    if any((own := _estimate(list(each.values()))) is None or not _is_narrow(own) for each in (ours, theirs)):
+        return _estimate([ours[seed] - theirs[seed] for seed in both])
+    this, that = (estimate({seed: means[seed] for seed in both}) for means in (these, those))
+    return this and that and Estimate(this.value - that.value, this.low - that.high, this.high - that.low)
+
+
+def _is_narrow(figure: Estimate) -> bool:
+    return figure.high - figure.low < _ALIKE
 
 
 def _contributions(means: SeedMeans) -> dict[int, float]:
@@ -119,7 +135,7 @@ def _calibration_columns(fact: CalibrationFinished) -> dict[str, RunningMean]:
         "AP": _mean(fact.ap_certainty),
         "AP, confidence alone": _mean(fact.ap_confidence),
         "answer rate": _mean(fact.answer_rate),
-        "accuracy of these": RunningMean(fact.answered_passed, fact.answered),
+        "accuracy of these": _mean(fact.accuracy_answered),
         "ECE": _mean(fact.ece),
         "refused": _mean(fact.refused / fact.answers),
     }
