@@ -9,7 +9,9 @@ from rich.console import Console, Group
 
 from events.export.charts import run_figures
 from events.export.metrics import metric_points
-from events.export.table_rows import attempts, texts
+from events.export.table_rows import attempts, texts, trials
+from events.export.table_rows import questions as questions_table
+from events.facts.digests import SHORT
 from events.facts.errors import BadInput
 from events.facts.types import GoalpostAdded, IterationFinished, PolicyServed, Reason
 from events.facts.values import BlobHash, Digest, IOPair, Question, QuestionId, Seat, canonical
@@ -459,3 +461,22 @@ def test_code_that_stands_before_every_answer_is_shown(log: MemoryLog, tmp_path:
     for text in (tree(log, tmp_path, target.id), shown(questions.draw_question(view, "runs/x"))):
         assert "Code before every answer" in text
         assert "from math import gcd" in text
+
+
+def test_trials_and_promotions_are_told(log: MemoryLog) -> None:
+    tale = example_run(log).run().goalpost().start(2).in_set(1).practice().in_set(2).practice()
+    for number, after in ((1, 0), (2, 3)):
+        begun, digest = tale.begin_trial(number), Digest(str(number) * 64)
+        tale.learn_trial(begun, digest).examine_trial(begun, digest, before=1, after=after)
+    tale.promote(begun, digest, gain=0.125).finish()
+    summary = fold(RunSummary(), log.read())
+    page = " ".join(shown(overview(summary, whole=True)).split())
+    assert f"1 1 1 1 0 4 -0.250 {'1' * SHORT}" in page
+    assert f"1 2 1 1 3 4 +0.500 {'2' * SHORT} yes" in page
+    assert [promotion["set"] for promotion in overview_json(summary)["promotions"]] == [2]
+    metrics = {name: value for point in metric_points(log.read()) for name, value in point.values.items()}
+    assert (metrics["trials/set_1/student_1/gain"], metrics["trials/promoted_gain"]) == (-0.25, 0.125)
+    rows = list(trials(log, "x", log.head().position))
+    assert [(row.set, row.gain, row.promoted) for row in rows] == [(1, -0.25, False), (2, 0.5, True)]
+    asked = [row for row in questions_table(log, "x", log.head().position) if row.origin == "practice"]
+    assert [row.set for row in asked] == [1, 2]

@@ -210,6 +210,8 @@ def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewe
     voted, made = example.propose("hard", 1, lemma, 6, 10, voted={"right": True})
     wait_until_indexed(viewer, "first")
     summary = example.give(certain=True)
+    begun, tried = example.begin_trial(3), example.policies["student"]
+    example.examine_trial(begun, tried, before=1, after=2).promote(begun, tried)
     example.finish().update().evaluate(attempts=1, successes=1).calibrate(scores=[(True, 0.75, 0.875)])
     wait_until_indexed(viewer, "first")
     client = TestClient(make_app(viewer))
@@ -218,6 +220,8 @@ def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewe
     assert "1 given text<" in client.get(f"/runs/first/policies/{example.policies['student']}").text
     run = client.get("/runs/first").text
     assert "test average precision" in run
+    assert "1 of their students promoted" in run
+    assert '<td class="n">0.250</td>' in run
     assert "of 1 vote, 100% gave a label; agreement 60%" in run
     asked = client.get(f"/runs/first/attempts/{example.stream}/1/0").text
     assert "the student was 0.88 certain; its confidence is 0.75." in asked
