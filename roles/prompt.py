@@ -20,7 +20,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, ValidationError
 
 from events.facts.errors import BadInput
-from events.facts.values import Axis, IOPair, Question, Sampling, Task, Value, canonical
+from events.facts.values import LEVELS, Axis, IOPair, Level, Question, Sampling, Task, Value, canonical
 from events.pure.answer_parsing import INPUTS
 from events.text.byte_order_mark import refuse_byte_order_mark
 from events.text.validation import first_problem
@@ -40,11 +40,13 @@ PROMPT_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "open": frozenset({"task", "statement", "pairs", "inputs", "modules", "banned", "program", "references"}),
     "unpaired": frozenset({"statement", "entry", "echoes"}),
     "topic": frozenset({"topic", "statement", "pairs", "inputs", "modules", "banned", "program"}),
+    "document": frozenset({"level", "document", "inputs", "modules", "banned"}),
+    "informed": frozenset({"document", "statement", "entry", "echoes"}),
     "certainty": frozenset(),
     "system": frozenset(),
 }
 """The prompts of a set, each in `NAME.md`, with the marks that each may have. `system` is for sets of form `chat` only."""
-OPTIONAL_PROMPTS: Final = ("unpaired", "topic", "certainty")
+OPTIONAL_PROMPTS: Final = ("unpaired", "topic", "document", "informed", "certainty")
 """Prompts that a set may lack. They are no part of its digest, so that runs which do not ask them go on."""
 PROMPT_NAMES: Final = tuple(name for name in PROMPT_FIELDS if name not in ("system", *OPTIONAL_PROMPTS))
 """The prompts that every set holds."""
@@ -56,6 +58,7 @@ WORD_FIELDS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "easy": _AXES,
     "hard": _AXES,
     "open": ("task", ("induction", "deduction", "abduction")),
+    "document": ("level", LEVELS),
 }
 """Prompts with a field that takes one of a few words. A set may hold a text for each word, in `NAME.WORD.md`."""
 FORM_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -133,13 +136,13 @@ class Prompts:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) over the set's format and the prompts that every set holds."""
-        required = ((name, template) for name, template in self.templates.items() if name not in OPTIONAL_PROMPTS)
+        required = ((n, template) for n, template in self.templates.items() if n.partition(".")[0] not in OPTIONAL_PROMPTS)
         hashes = "".join(f"{name}:{template.hash}\n" for name, template in sorted(required))
         return hashlib.sha256(canonical(self.rules) + hashes.encode()).hexdigest()
 
     def hashes(self, *names: str) -> dict[str, str]:
         """SHA-256 (hex) of each of these prompts that the set has, by name."""
-        return {name: self.templates[name].hash for name in names if name in self.templates}
+        return {name: template.hash for name, template in self.templates.items() if name.partition(".")[0] in names}
 
     @property
     def topic_shows_an_example(self) -> bool:
@@ -170,9 +173,11 @@ class Prompts:
         """
         if "unpaired" not in self.templates:
             return self.induction(question.model_copy(update={"public": (), "private": question.pairs}))
-        inputs = [pair.input for pair in question.pairs[:ECHOES]]
-        echoes = "\n".join(f"{question.entry}({text}) == {text}" for text in inputs)
-        return self._render("unpaired", statement=question.statement_with_context, entry=question.entry, echoes=echoes)
+        return self._render("unpaired", **_statement_alone(question))
+
+    def informed(self, question: Question, document: Question) -> Rendered:
+        """Ask for the program with the statement and the document that it is about, whatever pairs there are."""
+        return self._render("informed", document=document_text(document), **_statement_alone(question))
 
     def deduction(self, program: str, pair: IOPair) -> Rendered:
         """Ask for the output of a pair."""
@@ -211,6 +216,12 @@ class Prompts:
         program = example.program_with_context or ""
         return self._render("topic", topic=topic, program=program, **_proposed(example, inputs))
 
+    def document(self, document: Question, level: Level, inputs: int = INPUTS) -> Rendered:
+        """Ask the teacher for a question about a document that is as difficult as the level says."""
+        fields = _proposed(document, inputs)
+        del fields["statement"], fields["pairs"]
+        return self._render("document", level=level, document=document_text(document), **fields)
+
     def _render(self, name: str, **fields: str) -> Rendered:
         choice = WORD_FIELDS.get(_SHARED.get(name, name))
         word = fields[choice[0]] if choice else ""
@@ -228,6 +239,13 @@ def shipped_sets() -> list[str]:
     return sorted(path.name for path in SHIPPED_PROMPTS.iterdir() if path.is_dir())
 
 
+def document_text(document: Question) -> str:
+    """The text of a document: its statement, and behind it its program if it has one."""
+    if document.program is None:
+        return document.statement
+    return f"{document.statement}\n\n```python\n{document.program_with_context}\n```"
+
+
 def render_pairs(question: Question) -> str:
     """The public pairs as text: calls with their results, input and output of programs that read text, or checks as code."""
     if question.mode == "stdin":
@@ -236,6 +254,11 @@ def render_pairs(question: Question) -> str:
         return "\n".join(p.input for p in question.public)
     name = question.entry.rpartition(".")[2]
     return "\n".join(f"{name}({p.input}) == {p.output}" for p in question.public)
+
+
+def _statement_alone(question: Question) -> dict[str, str]:
+    echoes = "\n".join(f"{question.entry}({pair.input}) == {pair.input}" for pair in question.pairs[:ECHOES])
+    return {"statement": question.statement_with_context, "entry": question.entry, "echoes": echoes}
 
 
 def _beginning(question: Question) -> str:
@@ -302,7 +325,7 @@ def _templates(folder: Path, rules: PromptSetFormat) -> dict[str, Template]:
     for name, template in templates.items():
         _check(folder, name, template)
         kind = name.partition(".")[0]
-        owner = "induction" if kind == "unpaired" else kind if kind in FORM_FIELDS else "proposal"
+        owner = "induction" if kind in ("unpaired", "informed") else kind if kind in FORM_FIELDS else "proposal"
         if owner in forms and kind not in ("system", "certainty"):
             templates[name] = _with_form(template, folder / f"{owner}.form.md", forms[owner], owner)
     return {name: _without_last_line_end(template) for name, template in templates.items()} if chat else templates

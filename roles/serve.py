@@ -33,9 +33,9 @@ _PROGRESS_INTERVAL_S = 10.0
 
 HELP = """Serve a model with vLLM (OpenAI's protocol), until Ctrl-C.
 
-MODEL is a folder in Hugging Face format, or `pocket` or `pocket2`, which ship with the project. Servers listen on 127.0.0.1,
-and every request must bring a key: that in VLLM_API_KEY, or a new one that only you can read. When this command ends, even by
-kill -9, so do they. See docs/serving.md.
+MODEL is a folder in Hugging Face format, or `pocket`, `pocket2` or `pocket3`, which ship with the project. Servers listen on
+127.0.0.1, and every request must bring a key: that in VLLM_API_KEY, or a new one that only you can read. When this command
+ends, even by kill -9, so do they. See docs/serving.md.
 
 - `gasp serve pocket` serves the pocket model on a free port
 
@@ -49,7 +49,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exce
 
 @app.command(help=HELP, no_args_is_help=True)
 def main(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of the model, `pocket` or `pocket2`.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of the model, or a name of shipped weights.")],
     name: Annotated[str, typer.Option(help="What requests call it; the folder's name by default.")] = "",
     replicas: Annotated[int, typer.Option(min=1, help="Servers with the same weights (data parallelism).")] = 1,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs of one server.")] = 1,

@@ -1,7 +1,7 @@
 """The solver: the student's attempts at questions.
 
 Guarantees: it sees the statement and the public test cases, and no private one, except for the half of one test case that
-deduction (its input) and abduction (its output) show.
+deduction (its input) and abduction (its output) show. Where there is a document, it sees that only if it is given.
 Not responsible for: judging its attempts (`roles.verifier`).
 """
 
@@ -34,12 +34,16 @@ class Solver:
         seed: int,
         sampling: Sampling,
         hides_pairs: bool = False,
+        document: Question | None = None,
     ) -> Generation:
         """Sample attempts; `pair`: index into `question.pairs` for deduction and abduction, None for induction.
 
-        With `hides_pairs`, induction shows the statement alone.
+        With `hides_pairs`, induction shows the statement alone; with a `document`, the statement and the document.
         """
-        prompt = self.prompts.unpaired(question) if hides_pairs else self._prompt(question, task, pair)
+        if document is not None:
+            prompt = self.prompts.informed(question, document)
+        else:
+            prompt = self.prompts.unpaired(question) if hides_pairs else self._prompt(question, task, pair)
         request = self.prompts.request(prompt, count, seed, sampling)
         (reply,) = await self.model.generate([request])
         return record_generation(self.log, request, reply, prompt.template)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from events.facts.log import Log
-from events.facts.values import Axis, Generation, Question, Sampling, Task
+from events.facts.values import Axis, Generation, Level, Question, Sampling, Task
 from events.pure.answer_parsing import INPUTS
 from roles.generation_record import record_generation
 from roles.model import Model
@@ -47,6 +47,10 @@ class Teacher:
     async def on_topic(self, topic: str, example: Question, seed: int) -> Generation:
         """The open seat proposes a question on a topic, which the example stands for where the prompt shows it."""
         return await self._propose(self.prompts.topic(topic, example, self.inputs), seed)
+
+    async def about_document(self, document: Question, level: Level, seed: int) -> Generation:
+        """The open seat proposes a question about a document that is as difficult as the level says."""
+        return await self._propose(self.prompts.document(document, level, self.inputs), seed)
 
     async def _propose(self, prompt: Rendered, seed: int) -> Generation:
         request = self.prompts.request(prompt, 1, seed, self.sampling)

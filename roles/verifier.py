@@ -148,13 +148,15 @@ class Verifier:
         self,
         question: Question,
         texts: Sequence[str],
-        labels: Literal["vote", "truth"],
+        labels: Literal["vote", "informed", "truth"],
         ties: Ties = "none",
         truth: Outputs | None = None,
+        label: Outputs | None = None,
     ) -> LabelledAttempts:
-        """Judge programs by the outputs that most of them have, or by the truth; the outputs in the question do not matter.
+        """Judge programs by the outputs that most of them have, that informed answers had, or by the truth.
 
-        The truth is `truth`, or else the outputs of the reference program. All tests of a program share its limits.
+        The outputs in the question do not matter. The truth is `truth`, or else the outputs of the reference program. Informed
+        answers had `label`; None: they had none. All tests of a program share its limits.
 
         Raises:
             BadInput: the question's tests give no outputs that could be compared.
@@ -174,7 +176,7 @@ class Verifier:
         truth = outputs[reference] if reference else truth
         answers = [parsed[text] for text in texts]
         vote = count_votes([outputs[answer] if isinstance(answer, str) else None for answer in answers], ties)
-        label = vote.label if labels == "vote" else truth
+        label = {"vote": vote.label, "informed": label, "truth": truth}[labels]
         trials = {source: _labelled_trial(question, label, jobs[source], results[source]) for source in programs}
         judged = _collect_verdicts(
             [trials[answer] if isinstance(answer, str) else (_malformed_verdict(answer), None) for answer in answers]

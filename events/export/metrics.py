@@ -154,6 +154,8 @@ def iteration_metrics(figures: IterationFigures) -> dict[str, float | None]:
             metrics["accepted"] = seat.accepted / seat.proposed
             metrics |= {f"rejected/{reason}": seat.rejected[reason] / seat.proposed for reason in get_args(Reason)}
         values |= {f"teacher/{name}/{figure}": value for figure, value in metrics.items()}
+    for level, at_level in figures.levels.items():
+        values |= {f"documents/{level}/{figure}": value for figure, value in at_level.values().items()}
     return values
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from events.cli.output import progress
 from events.export.tables import AttemptRow, GapRow, QuestionRow, TableRow, TextRow, TrialRow, UpdateRow
 from events.facts.certainty_facts import TextGiven
+from events.facts.drawn_facts import DocumentDrawn
 from events.facts.errors import LogCorrupt
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, Log
@@ -34,7 +35,7 @@ from events.facts.types import (
     QuestionProposed,
     RewardGiven,
 )
-from events.facts.values import BlobHash, Digest, QuestionId
+from events.facts.values import BlobHash, Digest, QuestionId, id_of_blob
 from events.index.entries import ORIGINS
 from events.projections.certainty import certainty_by_question, certainty_of
 from events.projections.proposals import ProposalState, apply_proposal
@@ -51,7 +52,7 @@ _PROPOSALS = (
     "question_accepted",
     "reward_given",
 )
-_QUESTIONS = ("goalpost_added", "episode_started", *_PROPOSALS, "episode_finished", "episode_failed")
+_QUESTIONS = ("goalpost_added", "episode_started", "document_drawn", *_PROPOSALS, "episode_finished", "episode_failed")
 _GAPS = ("goalpost_added", "iteration_started", "gap_measured", "evaluation_finished")
 
 
@@ -158,14 +159,16 @@ class _OpenGuidedEpisode:
     """An episode with a teacher that has not ended."""
 
     started: EpisodeStarted
+    drawn: DocumentDrawn | None = None
     proposals: list[ProposalState] = field(default_factory=list)
     positions: dict[int, int] = field(default_factory=dict)
     """Position of each proposal, by version."""
 
 
 def questions(log: Log, run: str, until: int) -> Iterator[QuestionRow]:
-    """Goalposts, proposals, and questions of real data; LogCorrupt if a blob is missing or damaged."""
+    """Goalposts, proposals, questions of real data, and documents; LogCorrupt if a blob is missing or damaged."""
     open_streams: dict[str, _OpenGuidedEpisode] = {}
+    documents: set[BlobHash] = set()
     for event in _events(log, until, _QUESTIONS):
         columns = {"run": run, "position": event.position, "stream": event.stream, "version": event.version}
         match event.fact:
@@ -180,6 +183,12 @@ def questions(log: Log, run: str, until: int) -> Iterator[QuestionRow]:
                 yield from _proposals(log, run, event.stream, open_streams.pop(event.stream), _ending(event))
             case RewardGiven(role="student"):
                 pass
+            case DocumentDrawn(document=document) as fact:
+                if document not in documents:
+                    documents.add(document)
+                    yield QuestionRow(**columns, origin="document", **_question_columns(log, document))
+                if event.stream in open_streams:
+                    open_streams[event.stream].drawn = fact
             case _ if event.stream in open_streams:
                 episode = open_streams[event.stream]
                 apply_proposal(event, episode.proposals)
@@ -217,6 +226,7 @@ def _proposals(log: Log, run: str, stream: str, episode: _OpenGuidedEpisode, end
             pass_rate=proposal.successes / proposal.attempts if proposal.successes is not None and proposal.attempts else None,
             reward=proposal.reward,
             **_vote_columns(proposal.vote),
+            **_document_columns(episode.drawn, proposal.vote_alone),
         )
 
 
@@ -226,6 +236,13 @@ def _vote_columns(vote: LabelVoted | None) -> dict[str, Any]:
     labelled = vote.label is not None
     counts = {"votes": vote.votes, "runner_up": vote.runner_up}
     return {**counts, "labelled": labelled, "label_agrees": vote.agrees, "label_right": vote.right}
+
+
+def _document_columns(drawn: DocumentDrawn | None, alone: LabelVoted | None) -> dict[str, Any]:
+    if drawn is None:
+        return {}
+    votes = {} if alone is None else {"votes_alone": alone.votes, "right_alone": alone.right}
+    return {"document": id_of_blob(drawn.document), "level": drawn.level, **votes}
 
 
 def _question_columns(log: Log, blob: BlobHash) -> dict[str, Any]:

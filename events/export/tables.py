@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict
 
 from events.facts.types import Purpose, Reason
-from events.facts.values import Axis, Digest, IOPair, Outcome, Phase, QuestionId, Role, Seat, Task, Value
+from events.facts.values import Axis, Digest, IOPair, Level, Outcome, Phase, QuestionId, Role, Seat, Task, Value
 from events.text.safe_text import printable
 
 _HALVES = re.compile("[\ud800-\udfff]")
@@ -122,7 +122,7 @@ class QuestionRow(TableRow):
     """Iteration that it appeared in; null for goalposts."""
     ending: str | None = None
     """Why its episode ended; null while it goes on, and for questions that are no proposals."""
-    origin: Literal["goalpost", "lemma", "lift", "open", "practice"]
+    origin: Literal["goalpost", "lemma", "lift", "open", "practice", "document"]
     """What it is, or was to become."""
     source: str | None = None
     """Name of the question set that a goalpost comes from."""
@@ -182,6 +182,14 @@ class QuestionRow(TableRow):
     """Whether the label equals the outputs of the proposal's own program."""
     label_right: bool | None = None
     """Whether the label equals the truth, where the world knows it."""
+    document: QuestionId | None = None
+    """The document that the proposal is about, which has a row of its own, with its text as `statement`."""
+    level: Level | None = None
+    """How difficult it was to be for who does not see the document."""
+    votes_alone: int | None = None
+    """Answers in the largest group of those that did not see the document; they do not decide the label."""
+    right_alone: bool | None = None
+    """Whether their outputs equal the truth, where the world knows it."""
 
     def columns(self) -> dict[str, Any]:
         """See `TableRow.columns`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from events.facts.fact import Fact
 from events.facts.values import BlobHash, QuestionId, Seat
@@ -34,3 +36,6 @@ class LabelVoted(Fact):
     """Whether the label equals the truth; None without a label, or where the world knows no truth."""
     truth: BlobHash | None = None
     """JSON list of the outputs of the program that the statement stands for; None where the world does not know it."""
+    informed: Annotated[bool | None, Field(exclude_if=lambda informed: informed is None)] = None
+    """Whether the voters saw the document that the question is about; those that did not are judged by the label of those that
+    did, and their own decides nothing. None where there is no document."""

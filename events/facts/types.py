@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter
 
 from events.facts.certainty_facts import CalibrationFinished, TextGiven
+from events.facts.drawn_facts import DocumentDrawn, PoolMade, ReferencesDrawn
 from events.facts.fact import Fact
 from events.facts.label_facts import LabelVoted
 from events.facts.trial_facts import StudentPromoted, TrialExamined, TrialLearned, TrialStarted
@@ -35,10 +36,14 @@ from events.facts.values import (
 )
 from events.facts.weight_facts import WeightsPruned
 
-Purpose = Literal["gap", "pass_rate", "solve", "practice", "evaluation"]
-"""The purpose of attempts."""
-Reason = Literal["malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard"]
-"""Why a proposal was rejected. `broken`: the program fails on its own inputs."""
+Purpose = Literal["gap", "label", "pass_rate", "solve", "practice", "evaluation"]
+"""The purpose of attempts. `label`: to vote on outputs, with the document that the question is about."""
+Reason = Literal[
+    "malformed", "unsafe", "broken", "nondeterministic", "degenerate", "copied", "ungrounded",
+    "not_novel", "too_easy", "too_hard",
+]  # fmt: skip
+"""Why a proposal was rejected. `broken`: the program fails on its own inputs. `copied`: its words are the document's.
+`ungrounded`: it asks for what the document does not hold."""
 
 
 class RunStarted(Fact):
@@ -114,14 +119,6 @@ class EpisodeStarted(Fact):
     """What the open seat was asked to write about; `question` is then an example of it. Empty where it has no topic."""
     set: Annotated[int, Field(exclude_if=lambda number: not number)] = 0
     """The set of questions that a student is tried on, from 1; 0 where there are no trials."""
-
-
-class ReferencesDrawn(Fact):
-    """Questions were drawn for the open seat to look at: seeds, or open questions that earlier iterations accepted."""
-
-    kind: Literal["references_drawn"] = "references_drawn"
-    references: tuple[BlobHash, ...]
-    """The questions, in the order in which they are shown."""
 
 
 class GapMeasured(Fact):
@@ -388,11 +385,13 @@ class RunFinished(Fact):
     """Iterations played."""
 
 
-_StartFact = RunStarted | RunResumed | GoalpostAdded | IterationStarted | EpisodeStarted | ReferencesDrawn | GapMeasured
+_StartFact = RunStarted | RunResumed | GoalpostAdded | IterationStarted | EpisodeStarted | GapMeasured
+_DrawnFact = ReferencesDrawn | DocumentDrawn | PoolMade
 _QuestionFact = QuestionProposed | QuestionRejected | QuestionValidated | QuestionAccepted | AttemptsMade | AttemptsVerified
 _ResultFact = LabelVoted | TextGiven | PassRateMeasured | RewardGiven | EpisodeFinished | EpisodeFailed | IterationFinished
 _PolicyFact = PolicyUpdated | PolicyProbed | WeightsPruned | PolicyServed | RunFinished
 _ExamFact = EvaluationFinished | CalibrationFinished | TrialStarted | TrialLearned | TrialExamined | StudentPromoted
-AnyFact = Annotated[_StartFact | _QuestionFact | _ResultFact | _PolicyFact | _ExamFact, Field(discriminator="kind")]
+_PlayFact = _StartFact | _DrawnFact | _QuestionFact | _ResultFact
+AnyFact = Annotated[_PlayFact | _PolicyFact | _ExamFact, Field(discriminator="kind")]
 
 FACTS: TypeAdapter[AnyFact] = TypeAdapter(AnyFact)

@@ -63,9 +63,14 @@ OutcomeLetters = Annotated[str, Field(pattern=f"^[{''.join(OUTCOME_LETTERS)}]*$"
 """Outcomes of tests, a letter of `OUTCOME_LETTERS` each."""
 JudgingRules = Literal["own", "livecodebench", "evalplus"]
 """How answers are run, and which values count as right: docs/verdicts.md."""
-LabelSource = Literal["question", "vote", "truth"]
-"""Where the outputs come from that answers must have. `question`: the question. `vote`: the answers themselves. `truth`: the
-program that its statement stands for, where the world knows it."""
+LabelSource = Literal["question", "vote", "informed", "truth"]
+"""Where the outputs come from that answers must have. `question`: the question. `vote`: the answers themselves. `informed`: a
+vote of other answers, whose prompt held the document that the question is about. `truth`: the program that its statement stands
+for, where the world knows it."""
+Level = Literal["easy", "medium", "hard"]
+"""How difficult a question about a document is to be for who does not see it."""
+LEVELS: tuple[Level, ...] = ("easy", "medium", "hard")
+"""All of them, the easy one first."""
 NoSignalReason = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
 """Why a completion has advantage 0. `all_right`, `all_wrong`: all of its group have the same reward, above 0 or not. `alone`:
 its group has no other. `average`: its reward is the mean. `empty`: it has no tokens. `untaught`: the teacher's advantages are

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from events.facts.certainty_facts import TextGiven
+from events.facts.drawn_facts import DocumentDrawn
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event
 from events.facts.types import (
@@ -32,7 +33,7 @@ from events.facts.types import (
     QuestionValidated,
     RewardGiven,
 )
-from events.facts.values import BlobHash, QuestionId, Seat
+from events.facts.values import BlobHash, QuestionId, Seat, id_of_blob
 from events.index.rows import Origin
 from events.index.texts import TextCache, cached, searchable_text, storable_text
 from events.text.phrases import text_sentence, vote_sentence
@@ -74,8 +75,8 @@ class FactIndexer:
                 QuestionRejected() | QuestionValidated() | LabelVoted() | PassRateMeasured() | QuestionAccepted() | TextGiven()
             ):
                 self._appearance_changed(db, event)
-            case EpisodeStarted():
-                self._episode_started(db, event, event.fact)
+            case EpisodeStarted() | DocumentDrawn():
+                self._episode_opened(db, event)
             case EpisodeFinished(reason=reason):
                 db.execute("UPDATE episodes SET ending = ? WHERE stream = ?", (reason, event.stream))
             case EpisodeFailed():
@@ -100,9 +101,15 @@ class FactIndexer:
         _write_appearance(db, event, origin="goalpost", question=fact.question, blob=fact.blob, title=title, source=source)
         _write_text(db, "asked", 2 * event.position, searchable_text(question))
 
+    def _episode_opened(self, db: sqlite3.Connection, event: Event) -> None:
+        if isinstance(event.fact, EpisodeStarted):
+            self._episode_started(db, event, event.fact)
+        elif isinstance(event.fact, DocumentDrawn):
+            self._document_drawn(db, event, event.fact)
+
     def _episode_started(self, db: sqlite3.Connection, event: Event, fact: EpisodeStarted) -> None:
         row = (event.stream, event.position, fact.iteration, fact.purpose, fact.question, fact.axis)
-        db.execute("INSERT INTO episodes VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
+        db.execute("INSERT INTO episodes VALUES (?, ?, ?, ?, ?, ?, NULL, NULL)", row)
         if fact.purpose == "guided":
             db.execute("UPDATE goalposts SET episodes = episodes + 1 WHERE question = ?", (fact.question,))
         if fact.purpose == "practice":
@@ -112,11 +119,24 @@ class FactIndexer:
             _write_appearance(db, event, origin="practice", iteration=fact.iteration, **columns)
             _write_text(db, "asked", 2 * event.position, searchable_text(question))
 
+    def _document_drawn(self, db: sqlite3.Connection, event: Event, fact: DocumentDrawn) -> None:
+        document = id_of_blob(fact.document)
+        db.execute("UPDATE episodes SET level = ? WHERE stream = ?", (fact.level, event.stream))
+        about = (document, fact.level, event.stream)
+        db.execute("UPDATE appearances SET document = ?, level = ? WHERE stream = ?", about)
+        if not db.execute("SELECT 1 FROM appearances WHERE question = ? LIMIT 1", (document,)).fetchone():
+            text = self._texts.question(fact.document)
+            columns = {"question": document, "blob": fact.document, "title": one_line(text.statement, TITLE_LENGTH)}
+            _write_appearance(db, event, origin="document", **columns)
+            _write_text(db, "asked", 2 * event.position, searchable_text(text))
+
     def _question_proposed(self, db: sqlite3.Connection, event: Event, fact: QuestionProposed) -> None:
         iteration, axis, goalpost = self._episode(db, event.stream)
         texts = self._texts.completions(fact.generation.texts)
         proposal = {"seat": fact.seat, "parent": fact.parent, "origin": ORIGINS[fact.seat], "axis": axis, "goalpost": goalpost}
         completion = {"texts": fact.generation.texts, "title": one_line(texts[0], TITLE_LENGTH)}
+        (level,) = db.execute("SELECT level FROM episodes WHERE stream = ?", (event.stream,)).fetchone() or (None,)
+        proposal |= {"document": fact.parent, "level": level} if level else {}
         _write_appearance(db, event, iteration=iteration, attempt=fact.attempt, **proposal, **completion)
         _write_text(db, "asked", 2 * event.position, texts[0])
 
@@ -136,7 +156,7 @@ class FactIndexer:
                 query = "UPDATE appearances SET given = ? WHERE stream = ? AND version = "
                 db.execute(query + _LAST, (text_sentence(fact), stream, stream))
             case LabelVoted() as fact:
-                query = "UPDATE appearances SET vote = ? WHERE stream = ? AND version = "
+                query = "UPDATE appearances SET vote = coalesce(vote || '; ', '') || ? WHERE stream = ? AND version = "
                 db.execute(query + _LAST, (vote_sentence(fact), stream, stream))
             case PassRateMeasured() as fact:
                 query = "UPDATE appearances SET successes = ?, attempts = ?, agreeing = ? WHERE stream = ? AND version = "

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from events.facts.types import Purpose, Reason
-from events.facts.values import Axis, BlobHash, Digest, Outcome, QuestionId, Seat, Task
+from events.facts.values import Axis, BlobHash, Digest, Level, Outcome, QuestionId, Seat, Task
 
-Origin = Literal["goalpost", "lemma", "lift", "open", "practice"]
-"""The origin of a question: for proposals, what it was to become."""
+Origin = Literal["goalpost", "lemma", "lift", "open", "practice", "document"]
+"""The origin of a question: for proposals, what it was to become. `document`: it is no question, but what some are about."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ class AppearanceEntry:
     """The vote on its outputs in words; None where there was none."""
     given: str | None = None
     """That a text which answers it was given to learn, in words; None where none was."""
+    document: QuestionId | None = None
+    """The document that it is about."""
+    level: Level | None = None
+    """How difficult it was meant to be."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from events.facts.consumers import immediate_transaction
 from events.facts.errors import LogError
 from events.facts.hashing import ZERO_HASH
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Schema of the tables and of their content; kept in `PRAGMA user_version`."""
 LOCK_TIMEOUT_S = 30.0
 """Seconds that a connection waits for another one that writes."""
@@ -22,7 +22,7 @@ TABLES = (
     "CREATE TABLE iterations (iteration INTEGER PRIMARY KEY, student TEXT NOT NULL)",
     """CREATE TABLE episodes (
         stream TEXT PRIMARY KEY, position INTEGER NOT NULL, iteration INTEGER NOT NULL, purpose TEXT NOT NULL,
-        question TEXT NOT NULL, axis TEXT NOT NULL, ending TEXT) WITHOUT ROWID""",
+        question TEXT NOT NULL, axis TEXT NOT NULL, level TEXT, ending TEXT) WITHOUT ROWID""",
     "CREATE INDEX episodes_of ON episodes (question, position)",
     """CREATE TABLE goalposts (
         question TEXT PRIMARY KEY, blob TEXT NOT NULL, title TEXT NOT NULL, source TEXT NOT NULL,
@@ -38,7 +38,7 @@ TABLES = (
         question TEXT, blob TEXT, title TEXT NOT NULL DEFAULT '', iteration INTEGER, goalpost TEXT, parent TEXT, source TEXT,
         seat TEXT, attempt INTEGER, axis TEXT, accepted INTEGER, reason TEXT, detail TEXT NOT NULL DEFAULT '',
         similarity REAL, aligned INTEGER, successes INTEGER, attempts INTEGER, agreeing INTEGER NOT NULL DEFAULT 0, reward REAL,
-        texts TEXT, vote TEXT, given TEXT)""",
+        texts TEXT, vote TEXT, given TEXT, document TEXT, level TEXT)""",
     "CREATE UNIQUE INDEX appearances_at ON appearances (stream, version)",
     "CREATE INDEX appearances_of ON appearances (question, position)",
     "CREATE INDEX appearances_under ON appearances (goalpost, position)",

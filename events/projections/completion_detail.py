@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final, Literal, NamedTuple
 
+from events.facts.drawn_facts import ReferencesDrawn
 from events.facts.errors import BadInput, LogCorrupt
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, ReadableLog, find_run_started
@@ -30,7 +31,6 @@ from events.facts.types import (
     Purpose,
     QuestionProposed,
     QuestionValidated,
-    ReferencesDrawn,
     RewardGiven,
     RunStarted,
 )
@@ -282,10 +282,12 @@ def _verdict_fields(verified: Event | None, version: int, index: int) -> dict[st
 
 
 def _label_fields(log: ReadableLog, events: Sequence[Event], verified: Event | None, version: int) -> dict[str, Any]:
-    vote = next((event.fact for event in events if isinstance(event.fact, LabelVoted) and event.fact.of == version), None)
+    votes = [event.fact for event in events if isinstance(event.fact, LabelVoted)]
+    vote = next((vote for vote in votes if vote.of == version), None)
     if vote is None or verified is None or not isinstance(verified.fact, AttemptsVerified):
         return {"vote": None, "label": None}
-    blob = {"question": None, "vote": vote.label, "truth": vote.truth}[verified.fact.provenance.labels]
+    informed = next((other.label for other in votes if other.informed and other.question == vote.question), None)
+    blob = {"question": None, "vote": vote.label, "informed": informed, "truth": vote.truth}[verified.fact.provenance.labels]
     return {"vote": vote_sentence(vote), "label": None if blob is None else tuple(json.loads(log.get(blob)))}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from events.facts.label_facts import LabelVoted
-from events.facts.values import Digest, QuestionId, Role, Seat
+from events.facts.values import Digest, Level, QuestionId, Role, Seat
 
 
 @dataclass
@@ -57,6 +57,28 @@ class VoteFigures:
         """The means by name."""
         means = {"agreement": self.agreement, "tied": self.tied, "labelled": self.labelled, "right": self.right}
         return {name: mean.value for name, mean in means.items()}
+
+
+@dataclass
+class LevelFigures:
+    """Questions about documents at one level in one iteration: written ones, or ones of the pool that were played."""
+
+    episodes: int = 0
+    accepted: int = 0
+    matching: RunningMean = field(default_factory=RunningMean)
+    """Share of the answers without the document that match the label, on average over questions."""
+    reward: RunningMean = field(default_factory=RunningMean)
+    """The teacher's."""
+    votes: VoteFigures = field(default_factory=VoteFigures)
+    """Of answers that saw the document."""
+    alone: VoteFigures = field(default_factory=VoteFigures)
+    """Of answers that did not, which decide nothing."""
+
+    def values(self) -> dict[str, float | None]:
+        """The figures by name."""
+        means = {"matching": self.matching.value, "reward": self.reward.value}
+        means |= {name: self.votes.values()[name] for name in ("agreement", "labelled", "right")}
+        return {"episodes": self.episodes, "accepted": self.accepted, **means, "right_alone": self.alone.right.value}
 
 
 @dataclass
@@ -138,6 +160,8 @@ class IterationFigures:
     """Tokens a completion, those of evaluations left out."""
     seats: dict[Seat, SeatFigures] = field(default_factory=lambda: {"easy": SeatFigures(), "hard": SeatFigures()})
     """The open seat is in it once it has proposed."""
+    levels: dict[Level, LevelFigures] = field(default_factory=dict)
+    """Questions about documents, by level; empty where there are no documents."""
 
     @property
     def tokens(self) -> int:

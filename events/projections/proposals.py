@@ -40,6 +40,8 @@ class ProposalState:
     reward: float | None = None
     vote: LabelVoted | None = None
     """The vote on its outputs; None where there was none."""
+    vote_alone: LabelVoted | None = None
+    """The vote of answers that did not see the document, which decides nothing; None where there is no document."""
 
 
 def apply_proposal(event: Event, proposals: list[ProposalState]) -> None:
@@ -58,7 +60,9 @@ def apply_proposal(event: Event, proposals: list[ProposalState]) -> None:
             last = proposals[-1]
             last.question, last.blob = fact.question, fact.blob
             last.similarity, last.aligned = fact.similarity, fact.aligned
-        case LabelVoted() as fact:
+        case LabelVoted(informed=False) as fact if proposals:
+            proposals[-1].vote_alone = fact
+        case LabelVoted() as fact if proposals:
             proposals[-1].vote = fact
         case PassRateMeasured() as fact:
             last = proposals[-1]

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import ClassVar, Final, Protocol, TypeVar
 
 from events.facts.certainty_facts import CalibrationFinished, TextGiven
+from events.facts.drawn_facts import DocumentDrawn
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event
 from events.facts.trial_facts import StudentPromoted, TrialExamined
@@ -37,8 +38,8 @@ from events.facts.types import (
     RunResumed,
     RunStarted,
 )
-from events.facts.values import BlobHash, Digest, QuestionId, Role, Seat
-from events.projections.figures import GoalpostFigures, IterationFigures, SeatFigures
+from events.facts.values import BlobHash, Digest, Level, QuestionId, Role, Seat
+from events.projections.figures import GoalpostFigures, IterationFigures, LevelFigures, SeatFigures
 from events.projections.players import Players
 
 OBSERVED_SECONDS: Final = "seconds"
@@ -114,6 +115,8 @@ class _OpenEpisode:
     purpose: str
     question: QuestionId
     """Of a guided episode, the goalpost."""
+    level: Level | None = None
+    """Where it is about a document."""
     waiting: set[int] = field(default_factory=set)
     """Versions of attempts at real data that have no verdicts yet."""
 
@@ -220,14 +223,15 @@ class RunSummary:
 
     def _episode(self, event: Event, episode: _OpenEpisode) -> None:
         figures = self.iterations[episode.iteration]
+        _apply_at_level(event, episode, figures)
         match event.fact:
             case GapMeasured() as fact:
                 figures.gap.add(fact.gap)
                 figures.best_share.add(fact.best_share)
                 self._gap(fact)
-            case AttemptsMade(generation=generation):
+            case AttemptsMade(generation=generation, purpose=purpose):
                 figures.lengths["student"].add(generation.length, generation.count)
-                if episode.purpose == "practice":
+                if purpose == "practice":
                     episode.waiting.add(event.version)
             case AttemptsVerified(of=of, verdicts=verdicts) if of in episode.waiting:
                 episode.waiting.discard(of)
@@ -285,7 +289,7 @@ class RunSummary:
                 figures.seats[seat].similarity.add(similarity)
                 if aligned is not None:
                     figures.seats[seat].aligned.add(float(aligned))
-            case LabelVoted() as fact:
+            case LabelVoted(informed=None) as fact:
                 figures.seats[fact.seat].votes.apply(fact)
             case PassRateMeasured(seat=seat, successes=successes, attempts=attempts):
                 figures.seats[seat].pass_rate.add(successes / attempts)
@@ -299,6 +303,27 @@ class RunSummary:
                 if goalpost is not None:
                     goalpost.lemmas += seat == "easy"
                     goalpost.lifts += seat == "hard"
+
+
+def _apply_at_level(event: Event, episode: _OpenEpisode, figures: IterationFigures) -> None:
+    """Apply an event of an episode to the figures of its level, if it is about a document."""
+    if isinstance(event.fact, DocumentDrawn):
+        episode.level = event.fact.level
+        figures.levels.setdefault(event.fact.level, LevelFigures()).episodes += 1
+    if episode.level is None:
+        return
+    own = figures.levels[episode.level]
+    match event.fact:
+        case LabelVoted(informed=informed) as fact:
+            (own.votes if informed else own.alone).apply(fact)
+        case PassRateMeasured(successes=successes, attempts=attempts):
+            own.matching.add(successes / attempts)
+        case AttemptsVerified(of=of, verdicts=verdicts) if of in episode.waiting:
+            own.matching.add(sum(verdict.outcome == "passed" for verdict in verdicts) / len(verdicts))
+        case RewardGiven(role="teacher", rewards=rewards):
+            own.reward.add(sum(rewards), len(rewards))
+        case QuestionAccepted():
+            own.accepted += 1
 
 
 def staleness(summary: RunSummary, update: PolicyUpdated) -> int | None:

@@ -33,6 +33,7 @@ EstimatorName = Literal[
     "grpo",
     "grpo_by_prompt",
     "dr_grpo",
+    "dr_grpo_by_prompt",
     "rloo",
     "rloo_by_set",
     "reinforce_plus_plus",
@@ -97,17 +98,30 @@ def grpo_by_prompt(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
 
     So proposals from one prompt are compared with each other. SQLM, arXiv 2508.03682: 4 proposals of each of 64 prompts.
     """
+    keys, pools = _pooled_by_prompt(groups)
+    moments = {key: (fmean(pool), pstdev(pool)) for key, pool in pools.items()}
+    return [standardise(group.rewards, *moments[key]) for key, group in zip(keys, groups, strict=True)]
+
+
+def _pooled_by_prompt(groups: Sequence[RewardGroup]) -> tuple[list[tuple[Role, str]], dict[tuple[Role, str], list[float]]]:
+    """The key of each group, and the rewards of all groups with it."""
     keys = [(group.role, group.prompt or str(number)) for number, group in enumerate(groups)]
     pools: dict[tuple[Role, str], list[float]] = {}
     for key, group in zip(keys, groups, strict=True):
         pools.setdefault(key, []).extend(group.rewards)
-    moments = {key: (fmean(pool), pstdev(pool)) for key, pool in pools.items()}
-    return [standardise(group.rewards, *moments[key]) for key, group in zip(keys, groups, strict=True)]
+    return keys, pools
 
 
 def dr_grpo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """Dr. GRPO: r - mean of the group; no division by std, which would overweight easy and hard questions. arXiv 2503.20783."""
     return [standardise(group.rewards, fmean(group.rewards), float(len(set(group.rewards)) > 1)) for group in groups]
+
+
+def dr_grpo_by_prompt(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
+    """Dr. GRPO where completions of one role to one prompt are a group, as in `grpo_by_prompt`."""
+    keys, pools = _pooled_by_prompt(groups)
+    moments = {key: (fmean(pool), float(len(set(pool)) > 1)) for key, pool in pools.items()}
+    return [standardise(group.rewards, *moments[key]) for key, group in zip(keys, groups, strict=True)]
 
 
 def rloo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
@@ -139,6 +153,7 @@ ADVANTAGE_ESTIMATORS: Mapping[EstimatorName, AdvantageEstimator] = MappingProxyT
         "grpo": grpo,
         "grpo_by_prompt": grpo_by_prompt,
         "dr_grpo": dr_grpo,
+        "dr_grpo_by_prompt": dr_grpo_by_prompt,
         "rloo": rloo,
         "rloo_by_set": rloo_by_set,
         "reinforce_plus_plus": reinforce_plus_plus,

@@ -12,28 +12,18 @@ from rich.table import Table
 
 from events.facts.digests import SHORT
 from events.facts.types import EvaluationFinished, PolicyUpdated
-from events.facts.values import QuestionId, Seat
+from events.facts.values import LEVELS, QuestionId, Seat
 from events.process.activity import format_duration
-from events.projections.figures import IterationFigures, SeatFigures
+from events.projections.figures import SeatFigures
 from events.projections.players import PlayerFigures
 from events.projections.run_summary import RunSummary
+from events.reports.iteration_json import iteration_json
 from events.reports.training_warnings import diagnose
 from events.text.phrases import MISSING, count_text, counted, number, share
 from events.text.safe_text import markup
 
-_LEFT = {
-    "seat",
-    "rejected",
-    "set",
-    "goalpost",
-    "source",
-    "solved",
-    "policy",
-    "first weights",
-    "last weights",
-    "player",
-    "plays",
-}
+_LEFT = {"seat", "level", "rejected", "set", "goalpost", "source", "solved", "player", "plays"}
+_LEFT |= {"policy", "first weights", "last weights"}
 """Columns that are aligned to the left."""
 _BROKEN = {"rejected", "source", "pass@k"}
 """Columns whose cells may be broken where a window is narrow; ids are not, because people copy them."""
@@ -53,7 +43,7 @@ def overview_json(summary: RunSummary) -> dict[str, Any]:
         "tokens": summary.tokens,
         "policies": summary.policies,
         "served": {role: fact.model_dump(mode="json") for role, fact in summary.served.items()},
-        "iterations": [_iteration_json(figures) for figures in summary.iterations.values()],
+        "iterations": [iteration_json(figures) for figures in summary.iterations.values()],
         "updates": [update.model_dump(mode="json") for update in summary.updates],
         "warnings": [warning._asdict() for warning in diagnose(summary)],
         "evaluations": [evaluation.model_dump(mode="json") for evaluation in summary.evaluations],
@@ -70,44 +60,6 @@ def _player_json(player: PlayerFigures) -> dict[str, Any]:
     return asdict(player) | times | {"speed": player.speed}
 
 
-def _iteration_json(figures: IterationFigures) -> dict[str, Any]:
-    seats = {
-        name: {
-            "proposed": seat.proposed,
-            "accepted": seat.accepted,
-            "rejected": dict(seat.rejected),
-            "pass_rate": seat.pass_rate.value,
-            "aligned": seat.aligned.value,
-            "similarity": seat.similarity.value,
-            "diversity": seat.diversity,
-            "parents": len(seat.parents),
-            "reward": seat.reward.value,
-            "votes": seat.votes.values(),
-        }
-        for name, seat in figures.seats.items()
-    }
-    return {
-        "iteration": figures.number,
-        "began": figures.began.isoformat(),
-        "ended": figures.ended.isoformat() if figures.ended else None,
-        "episodes": figures.episodes,
-        "finished": figures.finished,
-        "failed": figures.failed,
-        "endings": dict(figures.endings),
-        "gap": figures.gap.value,
-        "best_share": figures.best_share.value,
-        "with_lemma": figures.with_lemma,
-        "with_lift": figures.with_lift,
-        "practice": figures.practice.value,
-        "texts": figures.texts,
-        "certain": figures.certain.value,
-        "student_reward": figures.student_reward.value,
-        "tokens": figures.tokens,
-        "seconds": figures.seconds,
-        "seats": seats,
-    }
-
-
 def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> RenderableType:
     """The run in sentences and tables, every row of them if `whole`; it is called by the name in its settings by default."""
     parts: list[RenderableType] = [*_sentences(summary, name)]
@@ -116,6 +68,7 @@ def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> Ren
         _iterations(summary, whole),
         _teacher(summary) if whole else _seats(summary),
         _votes(summary, whole),
+        _levels(summary, whole),
         _learning(summary) if whole else _policies(summary),
         _evaluations(summary, whole),
         _calibrations(summary),
@@ -303,6 +256,22 @@ def _votes(summary: RunSummary, whole: bool) -> Table:
     table = _table("Labels by vote", *columns, shown=len(shown), total=len(voted))
     for iteration, seat, votes in shown:
         table.add_row(iteration, seat, str(votes.agreement.count), *map(number, votes.values().values()))
+    return table
+
+
+def _levels(summary: RunSummary, whole: bool) -> Table:
+    """Questions about documents, by iteration and level; docs/documents.md says what the columns mean."""
+    drawn = [
+        (str(figures.number), level, figures.levels[level].values())
+        for figures in summary.iterations.values()
+        for level in LEVELS
+        if level in figures.levels
+    ]
+    shown = _thinned(drawn, whole)
+    columns = ("#", "level", "episodes", "accepted", "matching", "reward", "agreement", "labelled", "right", "right alone")
+    table = _table("Documents", *columns, shown=len(shown), total=len(drawn))
+    for iteration, level, (episodes, accepted, *means) in ((*row[:2], row[2].values()) for row in shown):
+        table.add_row(iteration, level, str(episodes), str(accepted), *map(number, means))
     return table
 
 

@@ -126,9 +126,12 @@ def _title(view: QuestionView) -> Text:
 
 def _sentence(row: AppearanceEntry) -> str:
     when = f"in iteration {row.iteration}" if row.iteration is not None else "at the start"
+    about = f" about document {row.document[:SHORT]} at level {row.level}" if row.document else ""
     if row.seat is None:
-        return f"First asked {when}, in {one_line(row.stream)}."
-    made = f"Proposed {when} by the {row.seat} seat (proposal {row.attempt}, axis {row.axis}, {one_line(row.stream)})"
+        if row.origin == "document":
+            return f"A document, first drawn in {one_line(row.stream)}."
+        return f"First asked {when}{about}, in {one_line(row.stream)}."
+    made = f"Proposed {when}{about} by the {row.seat} seat (proposal {row.attempt}, axis {row.axis}, {one_line(row.stream)})"
     rate = "" if row.successes is None else f"{row.successes} of {row.attempts} answers passed"
     parts = [rate, statement_doubt(row.attempts, row.agreeing), row.vote or ""]
     parts += [f"reward {row.reward:.2f}"] if row.reward is not None else []
@@ -147,7 +150,7 @@ def _differing(view: QuestionView, most: int | None) -> list[RenderableType]:
     if view.text is None or view.parent is None:
         return []
     first = next(row for row in view.appearances if row.parent)
-    above = {"lemma": "goalpost", "lift": "lemma"}.get(first.origin, "reference")
+    above = {"lemma": "goalpost", "lift": "lemma"}.get(first.origin, "document" if first.document else "reference")
     title = f"Changed from its {above} {clean(first.parent or '')[:SHORT]}"
     old, new = view.parent, view.text
     texts = [(old.statement, new.statement), (old.program or "", new.program or "")]

@@ -54,6 +54,8 @@ def text_sentence(text: TextGiven) -> str:
 
 def vote_sentence(vote: LabelVoted) -> str:
     """What the answers voted, and how good the label is, as a clause without a full stop."""
+    if vote.informed is False:
+        return f"without the document {vote.votes} of {vote.attempts} answers have equal outputs{_truth(vote)}"
     if not vote.votes:
         return f"none of {vote.attempts} answers has an output for every input, so nobody voted"
     against = f" against {vote.runner_up}" if vote.runner_up else ""
@@ -61,5 +63,9 @@ def vote_sentence(vote: LabelVoted) -> str:
     if vote.label is None:
         return f"{counts}: a tie, so there is no label"
     own = "the program's outputs" if vote.agrees else "not the program's outputs"
-    truth = "" if vote.right is None else f", which is {'right' if vote.right else 'wrong'}"
-    return f"{counts}: they are the label ({own}){truth}"
+    which = " with the document" if vote.informed else ""
+    return f"{counts}{which}: they are the label ({own}){_truth(vote)}"
+
+
+def _truth(vote: LabelVoted) -> str:
+    return "" if vote.right is None else f", which is {'right' if vote.right else 'wrong'}"

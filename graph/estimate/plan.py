@@ -25,6 +25,7 @@ from graph.estimate.token_estimate import (
     PROMPT_TOKENS,
     count_evaluations,
     count_iterations,
+    pool_size,
     real_questions,
     tokens_of_evaluation,
     tokens_of_iteration,
@@ -85,8 +86,10 @@ def _what(config: Config) -> Iterator[str]:
     stages = config.algorithm().plan.stages
     practice = config.goalposts if config.practice == "goalposts" else config.practice
     yield f"goalposts     {_counted('goalposts', config.goalposts, 'goalposts')}"
-    trained_on = any(stage.uses_real_questions or stage.seats("unguided") for stage in stages)
+    trained_on = any(stage.uses_real_questions or stage.references or stage.topics for stage in stages)
     yield f"practice      {_counted('practice', practice, 'train') if trained_on else 'none'}"
+    if any(stage.documents for stage in stages):
+        yield f"documents     {_counted('documents.source', config.documents.source, 'documents')}"
     yield f"test          {_counted('test', config.test, 'test')}"
     yield f"validation    {_counted('validation', config.validation, 'validation')}"
     rank = config.learn.lora.rank
@@ -157,6 +160,10 @@ def _stage(config: Config, stage: EpisodePlan) -> str:
         return f"{many} {real_questions(config)} real questions, {each} at temperature {stage.survey.temperature:g}"
     if stage.texts is not None:
         return f"{many} {real_questions(config)} texts to learn"
+    if stage.pools is not None:
+        return f"{many} up to {pool_size(config)} episodes, whose questions are the pool"
+    if stage.plays_pool:
+        return f"{many} {min(config.play.practice, pool_size(config))} questions of the pool"
     real = f" and {config.play.practice} real questions" if stage.real_data else ""
     if stage.trials is None:
         return f"{many} {config.play.episodes} episodes{real}"

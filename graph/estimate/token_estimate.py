@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Final
 
+from events.facts.values import LEVELS
 from graph.estimate.question_count import question_count
 from graph.recipes.recipe import EpisodePlan
 from graph.settings.config import Config
@@ -62,9 +63,16 @@ def real_questions(config: Config) -> int:
     return config.play.practice if count is None else min(config.play.practice, count)
 
 
+def pool_size(config: Config) -> int:
+    """Most questions of a pool: one for each document and level; of `play.episodes` documents where nobody counted them yet."""
+    count = question_count(config.documents.source, "documents")
+    return len(LEVELS) * (config.play.episodes if count is None else count)
+
+
 def _tokens_of_stage(config: Config, plan: EpisodePlan, *, most: bool) -> TokenEstimate:
     play = config.play
-    guided, unguided = play.episodes * bool(plan.guided), play.episodes * bool(plan.seats("unguided"))
+    guided, unguided = play.episodes * bool(plan.guided), pool_size(config) if plan.pools else play.episodes
+    unguided *= bool(plan.seats("unguided"))
     tries = play.max_attempts if plan.rejection_sampling else 1
     proposals = (guided * len(plan.guided) + unguided) * (tries if most else (1 + tries) / 2)
     questions = guided * len(set(plan.guided) & set(plan.student_trains_on))
@@ -75,14 +83,17 @@ def _tokens_of_stage(config: Config, plan: EpisodePlan, *, most: bool) -> TokenE
     guided_answers = (
         questions * max(play.attempts, play.solve_attempts) if most else answered_anew + questions * play.attempts * induction
     )
-    self_play = guided_answers + unguided * play.attempts
-    real_data = play.practice * play.practice_attempts if plan.real_data else 0
+    self_play = guided_answers + unguided * play.attempts * ("open" in plan.student_trains_on)
+    practised = min(play.practice, pool_size(config)) if plan.plays_pool else play.practice * plan.real_data
+    real_data = practised * play.practice_attempts
+    voting = (unguided + practised) * config.documents.attempts if plan.labels == "informed" else 0
     surveyed = real_questions(config) * plan.survey.attempts if plan.survey else 0
     texts = real_questions(config) if plan.texts else 0
     # Where every proposal that can be asked is accepted, each episode has one question to answer.
-    asked = unguided if plan.trials else proposals
-    answers = play.gap_attempts * guided + play.attempts * asked + answered_anew + real_data + surveyed
-    learned = proposals + self_play + real_data + texts if plan.learns else 0
+    asked = 0 if plan.pools else unguided if plan.trials else proposals
+    answers = play.gap_attempts * guided + play.attempts * asked + answered_anew + real_data + surveyed + voting
+    taught = 0 if plan.pools else proposals
+    learned = taught + self_play + real_data + texts if plan.learns else 0
     if plan.trials:
         tried = config.trials
         trials = tried.sets * tried.students
@@ -98,7 +109,7 @@ def _tokens_of_stage(config: Config, plan: EpisodePlan, *, most: bool) -> TokenE
         answers=answers,
         learned=learned,
         tokens=proposals * proposal + answers * answer,
-        trained_tokens=(proposals * (prompt + proposal) + (learned - proposals) * (prompt + answer)) if learned else 0,
+        trained_tokens=(taught * (prompt + proposal) + (learned - taught) * (prompt + answer)) if learned else 0,
     )
 
 

@@ -6,7 +6,7 @@ It holds no state of an episode. `novelty` is the one fold that episodes share; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from events.facts.log import Event, Log
 from events.facts.questions import read_question
@@ -16,6 +16,8 @@ from events.facts.values import Question
 from events.projections.run_summary import AcceptedQuestions, fold
 from graph.recipes.recipe import Recipe
 from graph.settings.config import PlaySettings
+from graph.settings.document_settings import DocumentSettings
+from roles.judging.grounding import Grounding
 from roles.judging.similarity import Novelty
 from roles.judging.vote import Ties
 from roles.solver import Solver
@@ -38,12 +40,23 @@ class NodeContext:
     """Cosine above which a proposal is not novel."""
     ties: Ties = "none"
     """Who wins a vote where the two largest groups are equal."""
+    documents: DocumentSettings = field(default_factory=DocumentSettings)
+    grounded: Grounding | None = None
+    """Decides whether a proposal is grounded in its document; None: all are."""
 
 
 def restore_novelty(log: Log, novelty: Novelty) -> None:
     """Fill the novelty buffers with every question that the log says was accepted."""
     accepted = fold(AcceptedQuestions(), log.read(kinds={"question_accepted"}))
     novelty.add(*(read_question(log, blob) for blob in (*accepted.easy, *accepted.hard, *accepted.open)))
+
+
+def accepted_in(log: Log, streams: Sequence[str]) -> Iterator[Question]:
+    """The questions that episodes had accepted, in the order of their streams."""
+    for stream in streams:
+        for event in log.read(stream, kinds={"question_accepted"}):
+            if isinstance(event.fact, QuestionAccepted):
+                yield read_question(log, event.fact.blob)
 
 
 def accepted_by_iteration(log: Log, until: int) -> dict[int, list[Question]]:
@@ -60,14 +73,6 @@ def accepted_by_iteration(log: Log, until: int) -> dict[int, list[Question]]:
         ]
         for iteration in sorted(accepted)
     }
-
-
-def accepted_in(log: Log, streams: Sequence[str]) -> Iterator[Question]:
-    """The questions that episodes have accepted, in the order of their streams."""
-    for stream in streams:
-        for event in log.read(stream, kinds={"question_accepted"}):
-            if isinstance(event.fact, QuestionAccepted):
-                yield read_question(log, event.fact.blob)
 
 
 def cross_share_repeats(context: NodeContext, streams: Sequence[str], shares: int) -> int:

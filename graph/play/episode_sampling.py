@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from events.facts.drawn_facts import DocumentDrawn
 from events.facts.log import Log
 from events.facts.streams import episode_stream, iteration_of
 from events.facts.types import EpisodeStarted
 from events.facts.values import BlobHash, Question, QuestionId, id_of_blob
 from events.projections.run_summary import AcceptedQuestions, fold
 from graph.play.given_texts import certain_questions, surveyed_answers
+from graph.play.pool import levelled_documents, made_pool
 from graph.recipes.recipe import EpisodePlan, GivenTexts
 from graph.settings.config import Config
 from graph.settings.seeds import derive_seed, rng
@@ -30,6 +32,8 @@ class SampledEpisode:
     fact: EpisodeStarted
     references: tuple[BlobHash, ...] = ()
     """Questions that the open seat is shown."""
+    document: DocumentDrawn | None = None
+    """The document that the episode is about."""
     gives_text: bool = False
     """Whether it gives the student a text to learn, instead of asking anything."""
     certain: bool | None = None
@@ -45,6 +49,7 @@ class QuestionPools:
     seeds: Sequence[Question]
     examples: Mapping[str, Sequence[Question]] = field(default_factory=dict)
     """Questions on each topic."""
+    documents: Sequence[Question] = ()
 
 
 def sample_episodes(
@@ -67,7 +72,7 @@ def _sample(log: Log, config: Config, plan: EpisodePlan, pools: QuestionPools, i
     purpose: Literal["guided", "practice"]
     for purpose, pool, count in (
         ("guided", pools.goalposts if plan.guided else (), play.episodes),
-        ("practice", pools.practice if plan.texts is None else (), play.practice),
+        ("practice", pools.practice if plan.texts is None and not plan.plays_pool else (), play.practice),
     ):
         # A generator of its own for each purpose, so that the number of guided episodes does not change which real questions
         # are drawn.
@@ -90,6 +95,10 @@ def _sample(log: Log, config: Config, plan: EpisodePlan, pools: QuestionPools, i
         yield from _unguided(log, config, plan, pools.seeds, iteration, number)
     if plan.topics:
         yield from _on_topics(log, config, plan, pools.examples, iteration, number)
+    if plan.documents:
+        yield from _about_documents(log, config, plan, pools.documents, iteration, number)
+    if plan.plays_pool:
+        yield from _from_pool(log, config, plan, iteration, number)
 
 
 def _giving_texts(
@@ -156,3 +165,40 @@ def _on_topics(
             topic=topic,
         )
         yield SampledEpisode(episode_stream(iteration, first + number), fact)
+
+
+def _about_documents(
+    log: Log, config: Config, plan: EpisodePlan, documents: Sequence[Question], iteration: int, first: int
+) -> Iterator[SampledEpisode]:
+    """Episodes about documents: each at every level; those of one document and level have one prompt."""
+    about = levelled_documents(config, plan, documents, iteration)
+    for number, (document, level) in enumerate(about, first):
+        blob = put_question(log, document)
+        fact = EpisodeStarted(
+            iteration=iteration,
+            purpose="unguided",
+            question=document.id,
+            blob=blob,
+            axis=plan.axes[0],
+            seed=derive_seed(config.seed, "episode", iteration, number),
+        )
+        yield SampledEpisode(episode_stream(iteration, number), fact, document=DocumentDrawn(document=blob, level=level))
+
+
+def _from_pool(log: Log, config: Config, plan: EpisodePlan, iteration: int, first: int) -> Iterator[SampledEpisode]:
+    """Episodes with the next questions of the pool, which begins again where it ends."""
+    pool = made_pool(log)
+    count = min(config.play.practice, len(pool.questions))
+    begin = (iteration - pool.iteration - 1) * count
+    for number in range(count):
+        pooled = pool.questions[(begin + number) % len(pool.questions)]
+        fact = EpisodeStarted(
+            iteration=iteration,
+            purpose="practice",
+            question=id_of_blob(pooled.question),
+            blob=pooled.question,
+            axis=plan.axes[0],
+            seed=derive_seed(config.seed, "episode", iteration, first + number),
+        )
+        drawn = DocumentDrawn(document=pooled.document, level=pooled.level)
+        yield SampledEpisode(episode_stream(iteration, first + number), fact, document=drawn)

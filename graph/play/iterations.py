@@ -45,6 +45,7 @@ from graph.play.episode_sampling import QuestionPools, SampledEpisode, sample_ep
 from graph.play.evaluation import Evaluator
 from graph.play.opening import open_episode
 from graph.play.player_log import PlayerLog
+from graph.play.pool import record_pool
 from graph.play.resumed_calls import EarlierCalls, earlier_calls
 from graph.play.scheduler import Scheduler
 from graph.play.shares import Share, ShareBoard, SharePlayer
@@ -86,6 +87,7 @@ class Play:
     """Questions that the first unguided episodes take references from."""
     examples: Mapping[str, Sequence[Question]] = field(default_factory=dict)
     """Questions on each topic that the open seat may be asked to write about."""
+    documents: Sequence[Question] = ()
     validation: Sequence[Question] = ()
     samples: CompletionCount = field(default_factory=CompletionCount)
     """The student's completions, as far as the log was read."""
@@ -147,8 +149,7 @@ class Play:
 
     async def _iterate(self, iteration: int) -> None:
         episodes = self.episodes(iteration)
-        events = self.log.read(RUN, kinds={"iteration_started", "iteration_finished"})
-        facts = [event.fact for event in events]
+        facts = [event.fact for event in self.log.read(RUN, kinds={"iteration_started", "iteration_finished"})]
         resumed = any(isinstance(fact, IterationStarted) and fact.iteration == iteration for fact in facts)
         if not resumed:
             started = IterationStarted(iteration=iteration, policies=self.policies, episodes=len(episodes))
@@ -164,12 +165,13 @@ class Play:
                 parts = (self.context, self.models, self.evaluator, self.trainer, self.goalposts, self.load_weights)
                 trials = TrialRunner(self.log, self.config, *parts)
                 await trials.run(iteration, [episode.stream for episode in episodes], self.policies["student"], END_KEY)
+            record_pool(self.context, self.config, [episode.stream for episode in episodes], iteration)
             failed = self._finish(iteration, episodes)
             logger().info("iteration_finished", episodes=len(episodes), failed=failed, seconds=seconds_since(began))
 
     def episodes(self, iteration: int) -> list[SampledEpisode]:
         """The episodes of an iteration."""
-        pools = QuestionPools(self.goalposts, self.practice, self.seeds, self.examples)
+        pools = QuestionPools(self.goalposts, self.practice, self.seeds, self.examples, self.documents)
         return list(sample_episodes(self.log, self.config, self.context.recipe.plan, pools, iteration))
 
     async def _play_episodes(

@@ -28,9 +28,10 @@ from events.facts.types import (
     Reason,
     RewardGiven,
 )
-from events.facts.values import BlobHash, Generation, Phase, Question, Seat, Task, Verdict
+from events.facts.values import BlobHash, Generation, LabelSource, Phase, Question, Seat, Task, Verdict
 from events.text.safe_text import one_line
 from graph.play.context import NodeContext
+from graph.play.document_objection import document_objection
 from graph.play.edges import questions_to_solve
 from graph.play.recorded import observe, recorded
 from graph.play.state import (
@@ -46,7 +47,7 @@ from graph.recipes.recipe import EpisodePlan, Survey
 from graph.settings.seeds import derive_seed, rng
 from roles.generation_record import completion_texts, put_question
 from roles.judging.vote import Outputs, equal_outputs
-from roles.verifier import JudgedAttempts, RejectedProposal
+from roles.verifier import JudgedAttempts, LabelledAttempts, RejectedProposal
 
 PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift", "open": "open"}
 
@@ -90,8 +91,12 @@ async def teacher_hard(state: PlayState, runtime: Runtime[NodeContext]) -> list[
 
 @recorded("episode", fold_episode)
 async def teacher_open(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
-    """The open seat writes a question on its topic, or one for one of the three tasks, unlike the references."""
+    """The open seat writes a question about its document or topic, or one for one of the three tasks, unlike the references."""
     context, episode = runtime.context, state["episode"]
+    if episode.document is not None and episode.level is not None:
+        document = read_question(context.log, episode.document)
+        made = await context.teacher.about_document(document, episode.level, _seed(episode, "open"))
+        return [_proposed(episode, "open", document, made)]
     if episode.topic:
         example = read_question(context.log, episode.question)
         return [
@@ -128,10 +133,16 @@ async def solver(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
         purpose: Purpose = "gap" if episode.purpose == "guided" else "practice"
         count = context.play.gap_attempts if purpose == "gap" else context.play.practice_attempts
         survey = _plan(context, episode).survey if purpose == "practice" else None
-        return [await _attempt(context, episode, purpose, episode.question, "induction", count=count, survey=survey)]
+        return [
+            *await _label_attempts(context, episode, episode.question),
+            await _attempt(context, episode, purpose, episode.question, "induction", count=count, survey=survey),
+        ]
     if episode.candidate is not None:
         task = pass_rate_task(episode.seed, episode.seat, context.play.tasks)
-        return [await _attempt(context, episode, "pass_rate", episode.candidate, task, count=context.play.attempts)]
+        return [
+            *await _label_attempts(context, episode, episode.candidate),
+            await _attempt(context, episode, "pass_rate", episode.candidate, task, count=context.play.attempts),
+        ]
     count = context.play.solve_attempts
     return [
         await _attempt(
@@ -139,6 +150,13 @@ async def solver(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
         )
         for accepted in questions_to_solve(episode, _plan(context, episode), context.play.tasks)
     ]
+
+
+async def _label_attempts(context: NodeContext, episode: EpisodeState, blob: BlobHash) -> list[AttemptsMade]:
+    """The attempts that see the document, where they label the others."""
+    if _plan(context, episode).labels != "informed":
+        return []
+    return [await _attempt(context, episode, "label", blob, "induction", count=context.documents.attempts)]
 
 
 async def _attempt(
@@ -161,7 +179,8 @@ async def _attempt(
         count=survey.attempts if survey else count,
         seed=derive_seed(episode.seed, *key),
         sampling=sampling.model_copy(update={"temperature": survey.temperature}) if survey else sampling,
-        hides_pairs=purpose == "pass_rate" and _plan(context, episode).labels != "question",
+        hides_pairs=(purpose == "pass_rate" or episode.document is not None) and _plan(context, episode).labels != "question",
+        document=read_question(context.log, episode.document) if purpose == "label" and episode.document else None,
     )
     return AttemptsMade(purpose=purpose, question=question.id, task=task, pair=pair, generation=generation)
 
@@ -172,6 +191,8 @@ async def verifier(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact
     context, episode = runtime.context, state["episode"]
     if episode.proposal is not None:
         return await _validate(context, episode, episode.proposal)
+    if _plan(context, episode).labels == "informed":
+        return await _judge_informed(context, episode)
     return [fact for pending in episode.pending for fact in await _judge(context, episode, pending)]
 
 
@@ -184,19 +205,19 @@ async def _validate(context: NodeContext, episode: EpisodeState, version: int) -
     (text,) = completion_texts(context.log, proposed.generation)
     result = await context.verifier.validate(text)
     if not isinstance(result, RejectedProposal):
+        result = document_objection(context, episode, result.question) or result
+    if not isinstance(result, RejectedProposal):
         similarity = context.novelty.similarity(result.question)
         if similarity <= context.similarity or not _plan(context, episode).rejection_sampling:
-            return [
-                QuestionValidated(
-                    seat=seat,
-                    question=result.question.id,
-                    blob=put_question(context.log, result.question),
-                    similarity=round(similarity, 6),
-                    aligned=result.aligned,
-                )
-            ]
+            question, blob = result.question.id, put_question(context.log, result.question)
+            validated = QuestionValidated(
+                seat=seat, question=question, blob=blob, similarity=round(similarity, 6), aligned=result.aligned
+            )
+            if _plan(context, episode).pools is None:
+                return [validated]
+            return [validated, QuestionAccepted(seat=seat, question=question, blob=blob, axis=episode.axis)]
         result = RejectedProposal("not_novel", f"cosine similarity {similarity:.3f} to an accepted question", result.question)
-    reward = context.recipe.rejection_reward(result.reason)
+    reward = None if _plan(context, episode).pools else context.recipe.rejection_reward(result.reason)
     return [
         QuestionRejected(
             seat=seat,
@@ -210,12 +231,7 @@ async def _validate(context: NodeContext, episode: EpisodeState, version: int) -
 
 
 async def _judge(context: NodeContext, episode: EpisodeState, pending: PendingAttempts) -> list[Fact]:
-    question = read_question(context.log, pending.question)
-    event = context.log.event(episode.stream, pending.version)
-    assert event is not None
-    made = event.fact
-    assert isinstance(made, AttemptsMade)
-    texts = completion_texts(context.log, made.generation)
+    question, texts = read_question(context.log, pending.question), _texts(context, episode, pending)
     if pending.purpose == "pass_rate" and _plan(context, episode).labels != "question":
         return await _judge_by_label(context, episode, pending, question, texts)
     judged = await context.verifier.judge(question, pending.task, pending.pair, texts)
@@ -237,32 +253,76 @@ async def _judge(context: NodeContext, episode: EpisodeState, pending: PendingAt
     return facts
 
 
+def _texts(context: NodeContext, episode: EpisodeState, pending: PendingAttempts) -> list[str]:
+    event = context.log.event(episode.stream, pending.version)
+    assert event is not None
+    assert isinstance(event.fact, AttemptsMade)
+    return completion_texts(context.log, event.fact.generation)
+
+
 async def _judge_by_label(
     context: NodeContext, episode: EpisodeState, pending: PendingAttempts, question: Question, texts: Sequence[str]
 ) -> list[Fact]:
     """Judge answers to a proposed question by what most of them give, or by the truth, whatever its program gives."""
     labels = _plan(context, episode).labels
-    assert labels != "question"
-    judged, vote, truth = labelled = await context.verifier.judge_by_label(question, texts, labels, context.ties)
+    assert labels in ("vote", "truth")
+    labelled = await context.verifier.judge_by_label(question, texts, labels, context.ties)
+    labelless = (labelled.vote.label if labels == "vote" else labelled.truth) is None
+    return [
+        *_label_facts(context, episode, pending, question, labels, labelled),
+        *_measure(context, episode, pending, question, labelled.judged, teaches=not labelless),
+    ]
+
+
+async def _judge_informed(context: NodeContext, episode: EpisodeState) -> list[Fact]:
+    """Judge answers without the document by what most of those with it give, whatever the question's program gives."""
+    voting, pending = episode.pending
+    question, judge = read_question(context.log, pending.question), context.verifier.judge_by_label
+    texts = [_texts(context, episode, each) for each in (voting, pending)]
+    informed = await judge(question, texts[0], "vote", context.ties)
+    label, votes = informed.vote.label, informed.vote
+    alone = await judge(question, texts[1], "informed", context.ties, label=label)
+    facts = [
+        *_label_facts(context, episode, voting, question, "vote", informed, informed=True),
+        *_label_facts(context, episode, pending, question, "informed", alone, informed=False),
+    ]
+    if pending.purpose == "pass_rate":
+        return [*facts, *_measure(context, episode, pending, question, alone.judged, earns=label is not None)]
+    teaches = label is not None and votes.votes >= context.documents.share * votes.attempts
+    return [*facts, *([_student_reward(context, episode, pending, "practice", alone.judged.verdicts)] if teaches else [])]
+
+
+def _label_facts(
+    context: NodeContext,
+    episode: EpisodeState,
+    pending: PendingAttempts,
+    question: Question,
+    labels: LabelSource,
+    labelled: LabelledAttempts,
+    *,
+    informed: bool | None = None,
+) -> list[Fact]:
+    """The verdicts by a label, and the vote of the same answers."""
+    judged, vote, truth = labelled
     observe("used", pending.version, judged.usage)
-    voted = LabelVoted(
-        of=pending.version,
-        seat=episode.seat,
-        question=question.id,
-        attempts=vote.attempts,
-        voters=vote.voters,
-        votes=vote.votes,
-        runner_up=vote.runner_up,
-        label=_put_outputs(context.log, vote.label),
-        agrees=equal_outputs(vote.label, tuple(pair.output for pair in question.pairs)) if vote.label else None,
-        right=labelled.right,
-        truth=_put_outputs(context.log, truth),
-    )
     provenance = context.verifier.provenance_of(question, labels)
-    verified = AttemptsVerified(of=pending.version, verdicts=tuple(judged.verdicts), provenance=provenance)
-    labelless = (vote.label if labels == "vote" else truth) is None
-    facts = _measure(context, episode, pending, question, judged, teaches=not labelless)
-    return [verified, voted, *facts]
+    return [
+        AttemptsVerified(of=pending.version, verdicts=tuple(judged.verdicts), provenance=provenance),
+        LabelVoted(
+            of=pending.version,
+            seat="open" if episode.purpose == "practice" else episode.seat,
+            question=question.id,
+            attempts=vote.attempts,
+            voters=vote.voters,
+            votes=vote.votes,
+            runner_up=vote.runner_up,
+            label=_put_outputs(context.log, vote.label),
+            agrees=equal_outputs(vote.label, tuple(pair.output for pair in question.pairs)) if vote.label else None,
+            right=labelled.right,
+            truth=_put_outputs(context.log, truth),
+            informed=informed,
+        ),
+    ]
 
 
 def _put_outputs(log: Log, outputs: Outputs | None) -> BlobHash | None:
@@ -277,8 +337,12 @@ def _measure(
     judged: JudgedAttempts,
     *,
     teaches: bool = True,
+    earns: bool = True,
 ) -> list[Fact]:
-    """Pass rate, the teacher's reward, acceptance or rejection, and the student's reward if it learns from these attempts."""
+    """Pass rate, the teacher's reward, acceptance or rejection, and the student's reward if it learns from these attempts.
+
+    `teaches`: whether the student may learn from them; `earns`: whether the teacher may be rewarded.
+    """
     verdicts = judged.verdicts
     plan, seat, successes = _plan(context, episode), episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
     band = context.recipe.band(seat, successes, len(verdicts))
@@ -286,14 +350,14 @@ def _measure(
     novel = context.novelty.similarity(question) <= context.similarity or not plan.rejection_sampling
     reason: Reason | None = "not_novel" if not novel else None if band == "in_band" or not plan.rejection_sampling else band
     if novel:
-        reward: float | None = round(context.recipe.teacher_reward(seat, successes, len(verdicts)), 9)
+        reward: float | None = round(context.recipe.teacher_reward(seat, successes, len(verdicts), episode.level), 9)
     else:
         reward = context.recipe.rejection_reward("not_novel")
     facts: list[Fact] = [
         PassRateMeasured(
             seat=seat, question=question.id, successes=successes, attempts=len(verdicts), agreeing=judged.agreeing
         ),
-        *_teacher_reward(context, episode, seat, episode.proposed, reward),
+        *_teacher_reward(context, episode, seat, episode.proposed, reward if earns else None),
     ]
     if reason is not None:
         return [*facts, QuestionRejected(seat=seat, reason=reason, question=question.id, blob=pending.question)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from events.facts.drawn_facts import ReferencesDrawn
 from events.facts.errors import BadInput
 from events.facts.fact import Fact
 from events.facts.log import Event
 from events.facts.questions import read_question
-from events.facts.types import EpisodeFailed, ReferencesDrawn
+from events.facts.types import EpisodeFailed
 from graph.play.context import NodeContext
 from graph.play.episode_sampling import SampledEpisode
 from graph.play.given_texts import given_text
@@ -24,6 +25,8 @@ def open_episode(context: NodeContext, sampled: SampledEpisode) -> list[Event]:
 
 
 def _further(context: NodeContext, sampled: SampledEpisode) -> list[Fact]:
+    if sampled.document is not None:
+        return [sampled.document]
     if sampled.references:
         return [ReferencesDrawn(references=sampled.references)]
     texts = context.recipe.plan.at(sampled.fact.iteration).texts

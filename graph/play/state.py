@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict
 from pydantic import Field
 
 from events.facts.certainty_facts import TextGiven
+from events.facts.drawn_facts import DocumentDrawn, ReferencesDrawn
 from events.facts.log import Event
 from events.facts.types import (
     AttemptsMade,
@@ -25,9 +26,8 @@ from events.facts.types import (
     QuestionProposed,
     QuestionRejected,
     QuestionValidated,
-    ReferencesDrawn,
 )
-from events.facts.values import Axis, BlobHash, Seat, Task, Value
+from events.facts.values import Axis, BlobHash, Level, Seat, Task, Value
 from graph.settings.seeds import rng
 
 
@@ -70,6 +70,10 @@ class EpisodeState(Value):
     """What the open seat writes about; empty where it is shown references instead."""
     set: int = 0
     """The set of questions that it adds to, from 1; 0 where there are no trials."""
+    document: BlobHash | None = None
+    """What the open seat writes about, or what the episode's own question is about."""
+    level: Level | None = None
+    """How difficult a question about the document is to be."""
     axis: Axis = "function"
     """What lemma and lift vary."""
     seed: int = 0
@@ -114,8 +118,8 @@ def _changes(state: EpisodeState, event: Event) -> dict[str, Any]:
         case EpisodeStarted() as fact:
             named = {name: getattr(fact, name) for name in ("iteration", "purpose", "axis", "seed", "topic", "set")}
             return {**named, "question": fact.blob}
-        case ReferencesDrawn(references=references):
-            return {"references": references}
+        case ReferencesDrawn() | DocumentDrawn():
+            return event.fact.model_dump(exclude={"kind"})
         case AttemptsMade():
             return _attempted(state, event.version, event.fact)
         case AttemptsVerified(of=of):

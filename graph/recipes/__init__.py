@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from graph.recipes.azr import azr
 from graph.recipes.base import base
+from graph.recipes.darc import darc
+from graph.recipes.darc_shuffled import darc_shuffled
 from graph.recipes.gasp import gasp
 from graph.recipes.gasp_real import gasp_real
 from graph.recipes.goalpost_shown_to_lift import goalpost_shown_to_lift
@@ -55,6 +57,8 @@ RECIPES: dict[str, Callable[[RewardSettings], Recipe]] = {
         r_tuning_r,
         r_tuning_u,
         sft_vanilla,
+        darc,
+        darc_shuffled,
         soar,
         soar_intrinsic,
         soar_base_t,

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from events.facts.types import Reason
-from events.facts.values import Seat, Task, Verdict
+from events.facts.values import Level, Seat, Task, Verdict
 from events.pure.advantages import EstimatorName
 from graph.recipes.recipe import Band, EpisodePlan
 from graph.recipes.rewards import RewardSettings
@@ -50,7 +50,7 @@ class Azr:
             return "too_hard"
         return "too_easy" if successes == attempts else "in_band"
 
-    def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
+    def teacher_reward(self, seat: Seat, successes: int, attempts: int, level: Level | None = None) -> float:
         """1 - the mean solve rate, -0.5 where that is 0 or 1."""
         return 1 - successes / attempts if self.band(seat, successes, attempts) == "in_band" else self.unlearnable
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from events.facts.types import Reason
-from events.facts.values import Seat, Task, Verdict
+from events.facts.values import Level, Seat, Task, Verdict
 from events.pure.advantages import EstimatorName
 from graph.recipes.recipe import Band, EpisodePlan
 from graph.recipes.rewards import RewardSettings
@@ -51,7 +51,7 @@ class Gasp:
             return "too_hard"
         return "too_easy" if 10 * successes > high * attempts else "in_band"
 
-    def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
+    def teacher_reward(self, seat: Seat, successes: int, attempts: int, level: Level | None = None) -> float:
         """The seat's curve inside its band, -0.5 outside. Section 3.3."""
         if self.band(seat, successes, attempts) != "in_band":
             return self.outside

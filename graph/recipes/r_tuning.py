@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from events.facts.types import Reason
-from events.facts.values import Seat, Task, Verdict
+from events.facts.values import Level, Seat, Task, Verdict
 from events.pure.advantages import EstimatorName
 from graph.recipes.recipe import Band, EpisodePlan, GivenTexts, Survey
 from graph.recipes.rewards import RewardSettings
@@ -50,7 +50,7 @@ class Supervised:
         """In band: nothing is proposed."""
         return "in_band"
 
-    def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
+    def teacher_reward(self, seat: Seat, successes: int, attempts: int, level: Level | None = None) -> float:
         """0: there is no teacher."""
         return 0.0
 

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from events.facts.types import Reason
-from events.facts.values import Axis, LabelSource, Seat, Task, Verdict
+from events.facts.values import Axis, LabelSource, Level, Seat, Task, Verdict
 from events.pure.advantages import EstimatorName
 
 Band = Literal["too_hard", "in_band", "too_easy"]
 """Where a pass rate lies relative to the band in which a seat's proposals are accepted."""
+
+
+PoolOrder = Literal["by_level", "shuffled"]
+"""The order of a pool: the easy levels first and random within a level, or random."""
 
 
 CERTAINTY_TOKENS: Final = 64
@@ -79,6 +83,12 @@ class EpisodePlan:
     questions. 0: there are no such episodes."""
     topics: bool = False
     """Whether the open seat writes about a topic instead, and is shown no references."""
+    documents: bool = False
+    """Whether the open seat writes about documents instead, at a level each."""
+    pools: PoolOrder | None = None
+    """Whether what it writes about each document and level becomes a pool, in this order, without being tried or rewarded."""
+    plays_pool: bool = False
+    """Whether the student learns from the questions of the pool, in its order."""
     labels: LabelSource = "question"
     """What answers to the teacher's questions are compared with; by the truth or by a vote, its programs count for nothing."""
     seeds: int = 0
@@ -127,7 +137,7 @@ class EpisodePlan:
             case "guided":
                 return self.guided
             case "unguided":
-                return ("open",) if self.references or self.topics else ()
+                return ("open",) if self.references or self.topics or self.documents else ()
             case "practice":
                 return ()
 
@@ -154,8 +164,8 @@ class Recipe(Protocol):
         """The band of a proposal's pass rate; with rejection sampling, only `in_band` is accepted."""
         ...
 
-    def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
-        """Reward of a proposal whose pass rate was measured, inside or outside its band."""
+    def teacher_reward(self, seat: Seat, successes: int, attempts: int, level: Level | None = None) -> float:
+        """Reward of a proposal whose pass rate was measured, inside or outside its band; `level`: that which was asked for."""
         ...
 
     def rejection_reward(self, reason: Reason) -> float | None:

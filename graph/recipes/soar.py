@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from events.facts.types import Reason
-from events.facts.values import Seat, Task, Verdict
+from events.facts.values import Level, Seat, Task, Verdict
 from events.pure.advantages import EstimatorName
 from graph.recipes.recipe import Band, EpisodePlan, Trials
 from graph.recipes.rewards import RewardSettings
@@ -58,7 +58,7 @@ class Soar:
         """In band always: whatever can be asked is in its set."""
         return "in_band"
 
-    def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
+    def teacher_reward(self, seat: Seat, successes: int, attempts: int, level: Level | None = None) -> float:
         """Learnability, which counts where the gain of a set does not: 1 - the pass rate, but 0 where that is 0."""
         return 1 - successes / attempts if successes else 0.0
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from events.facts.types import Reason
-from events.facts.values import Seat, Task, Verdict
+from events.facts.values import Level, Seat, Task, Verdict
 from events.pure.advantages import EstimatorName
 from graph.recipes.recipe import Band, EpisodePlan
 from graph.recipes.rewards import RewardSettings
@@ -49,7 +49,7 @@ class Sqlm:
             return "too_hard"
         return "too_easy" if successes == attempts else "in_band"
 
-    def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
+    def teacher_reward(self, seat: Seat, successes: int, attempts: int, level: Level | None = None) -> float:
         """1 in band, else 0."""
         return float(self.band(seat, successes, attempts) == "in_band")
 

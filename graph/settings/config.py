@@ -15,8 +15,9 @@ from events.pure.advantages import EstimatorName
 from graph.recipes import RECIPES
 from graph.recipes.recipe import CERTAINTY_TOKENS, Recipe
 from graph.recipes.rewards import RewardSettings, SettingsGroup
+from graph.settings.document_settings import DocumentSettings
 from graph.settings.number_types import MOST, Natural, PositiveFloat, PositiveInt, check_number_types
-from graph.settings.recipe_settings import with_recipe_settings
+from graph.settings.recipe_settings import with_document_iterations, with_recipe_settings
 from graph.settings.serve_settings import ServeSettings
 from graph.settings.trial_settings import TrialSettings
 from graph.settings.upcast import upcast
@@ -258,10 +259,10 @@ class Config(BaseSettings):
     recipe: str = "gasp_real"
     """The algorithm by name, see docs/recipes.md."""
     model: str = "pocket"
-    """`pocket`, `pocket2`, a folder with a causal LM in Hugging Face format, a GGUF file, which is dequantised, or a name of
-    the hub, such as `Qwen/Qwen2.5-Coder-7B` or `Qwen/Qwen2.5-Coder-7B@REVISION`; see docs/models.md."""
+    """`pocket`, `pocket2`, `pocket3`, a folder with a causal LM in Hugging Face format, a GGUF file, which is dequantised, or a
+    name of the hub, such as `Qwen/Qwen2.5-Coder-7B` or `Qwen/Qwen2.5-Coder-7B@REVISION`; see docs/models.md."""
     prompts: str = "pocket"
-    """Prompt set: `base`, `instruct`, `short`, `completion`, `pocket` or `pocket2`, or a folder of your own."""
+    """Prompt set: `base`, `instruct`, `short`, `completion`, `pocket`, `pocket2` or `pocket3`, or a folder of your own."""
     policies: Literal["shared", "separate"] = "shared"
     """Whether teacher and student share weights [paper: shared]."""
     max_prompt_tokens: Annotated[int, Field(ge=16, le=10_000_000)] = 256
@@ -270,13 +271,15 @@ class Config(BaseSettings):
     """CPU threads of each process that samples or trains; 0: one for small models, else the cores. Other numbers change the
     last bits of weights and logprobs."""
     goalposts: str = "pocket"
-    """Question set, see docs/questions.md: `pocket`, `pocket2`, a JSONL file, or a benchmark (`livecodebench?paper=train`)."""
+    """Question set, see docs/questions.md: `pocket`, a JSONL file, or a benchmark (`livecodebench?paper=train`)."""
     practice: str = "pocket"
     """Question set for real-data RL, and of the open seat's first references; or `goalposts`."""
     test: str = "pocket"
     """Held-out question set, or `none`."""
     validation: str = "none"
     """Held-out question set to choose weights by, so that `test` decides nothing; or `none`."""
+    documents: DocumentSettings = DocumentSettings()
+    """How questions about documents are written and labelled."""
     serve: ServeSettings = ServeSettings()
     """What samples completions, and on which devices."""
     play: PlaySettings = PlaySettings()
@@ -299,8 +302,8 @@ class Config(BaseSettings):
         return with_recipe_settings(tree) if isinstance(tree, dict) else tree
 
     def algorithm(self) -> Recipe:
-        """The recipe that `recipe` names, with these rewards."""
-        return RECIPES[self.recipe](self.rewards)
+        """The recipe that `recipe` names, with these rewards and lengths of stages."""
+        return with_document_iterations(RECIPES[self.recipe](self.rewards), self.documents.iterations)
 
     @classmethod
     def recorded(cls, tree: dict[str, Any]) -> Self:

@@ -72,14 +72,33 @@ def _of_the_labels(config: Config) -> Iterator[str]:
         yield f"play.public_pairs={play.public_pairs} would show the student the labels that {recipe} finds; set it to 0."
     if plan.labels != "question" and play.tasks != ("induction",):
         yield f'play.tasks={list(play.tasks)} has tasks whose answers {recipe} cannot label; set it to ["induction"].'
-    if plan.labels == "vote" and play.attempts < MIN_VOTERS:
-        yield f"play.attempts={play.attempts} answers hardly have a majority, which {recipe} needs; ask for {MIN_VOTERS}."
+    voters = {"vote": ("play.attempts", play.attempts), "informed": ("documents.attempts", config.documents.attempts)}
+    name, asked = voters.get(plan.labels, ("", MIN_VOTERS))
+    if asked < MIN_VOTERS:
+        yield f"{name}={asked} answers hardly have a majority, which {recipe} needs; ask for {MIN_VOTERS}."
     if plan.labels == "truth" and config.goalposts not in POCKET_FOLDERS:
         yield f"The {recipe} needs a world that knows the truth; set goalposts to pocket, or take another recipe."
+    yield from _of_the_documents(config)
     if plan.topics and not play.topics:
         yield f"play.topics is empty, and {recipe} writes about topics; name one or more."
     if plan.topics and "topic" not in Prompts.named(config.prompts).templates:
         yield f"The prompt set {config.prompts!r} has no topic.md, which {recipe} asks with; add one, see docs/prompts.md."
+
+
+def _of_the_documents(config: Config) -> Iterator[str]:
+    """Settings that questions about documents cannot work with."""
+    plan, recipe, prompts = config.algorithm().plan, f"recipe {config.recipe}", Prompts.named(config.prompts)
+    if not plan.documents:
+        return
+    if config.policies == "shared":
+        yield f"policies=shared would teach the student what {recipe} teaches its teacher alone; set it to separate."
+    if config.documents.source == "none":
+        yield f"documents.source=none names no documents, which {recipe} writes about; name a question set."
+    if not config.play.practice:
+        yield f"play.practice=0 plays no question of the pool that {recipe} makes; say how many an iteration is to have."
+    for name in ("document", "informed"):
+        if not prompts.hashes(name):
+            yield f"The prompt set {config.prompts!r} has no {name}.md, which {recipe} asks with; add one, see docs/prompts.md."
 
 
 def _of_the_stages(config: Config) -> Iterator[str]:

@@ -37,6 +37,7 @@ from graph.settings.seeds import rng
 from graph.settings.threads import weight_count
 from graph.setup.model_source import PolicyWeights
 from roles.generation_record import put_question
+from roles.judging.grounding import Grounding
 from roles.judging.similarity import Embedding, Novelty, embedding
 from roles.model import Model
 from roles.prompt import Prompts
@@ -75,6 +76,8 @@ class RunInputs:
     embedding: Embedding
     examples: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
     """Training questions on each topic that the teacher writes about."""
+    documents: tuple[Question, ...] = ()
+    """What the teacher writes about."""
     asks_certainty: bool = False
     """Whether the student is asked if it is sure."""
 
@@ -105,6 +108,9 @@ class RunInputs:
             on_topics = {topic: [question.id for question in questions] for topic, questions in self.examples.items()}
             text = json.dumps([self.prompts.hashes("unpaired", "topic"), on_topics])
             digests["topics"] = hashlib.sha256(text.encode()).hexdigest()
+        if self.documents:
+            text = json.dumps([self.prompts.hashes("document", "informed"), [question.id for question in self.documents]])
+            digests["documents"] = hashlib.sha256(text.encode()).hexdigest()
         if self.asks_certainty:
             (digests["certainty"],) = self.prompts.hashes("certainty").values()
         return digests if self.embedding.digest is None else {**digests, "embedding": self.embedding.digest}
@@ -138,6 +144,7 @@ def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
         prompts=Prompts.named(config.prompts),
         embedding=embedding(config.verify.embedding),
         examples=_examples(config, practice) if config.algorithm().plan.topics else {},
+        documents=_documents(config, lambda: weights or model_folder(config.model)),
         asks_certainty=config.asks_certainty,
     )
 
@@ -206,6 +213,25 @@ def _examples(config: Config, questions: QuestionSet) -> dict[str, tuple[Questio
             )
         examples[topic] = on_topic or tuple(pool)
     return examples
+
+
+def _documents(config: Config, weights: Callable[[], Path]) -> tuple[Question, ...]:
+    """The documents that the plan has questions about; BadInput if all are too long for the prompts that show them."""
+    if not any(stage.documents for stage in config.algorithm().plan.stages):
+        return ()
+    source, prompts = config.documents.source, Prompts.named(config.prompts)
+    with naming_setting("documents.source"):
+        loaded = load_questions(source, "documents").questions
+    window = PromptWindow(prompts, config.max_prompt_tokens, weights, lambda document: prompts.document(document, "medium"))
+    fitting = tuple(document for document in loaded if window.exceeded(document) is None)
+    if not fitting:
+        raise BadInput(
+            f"Every document of {source!r} makes a prompt of more than max_prompt_tokens={config.max_prompt_tokens}, and would"
+            " be cut; raise it, or set documents.source to shorter ones."
+        )
+    if cut := len(loaded) - len(fitting):
+        print_note(f"documents.source: {cut} of {len(loaded)} documents are too long for max_prompt_tokens; they are left out.")
+    return fitting
 
 
 def make_runner(config: Config, run: str) -> Runner:
@@ -281,18 +307,7 @@ def assemble_play(
     claims: Claims | None = None,
 ) -> Play:
     """The run with all its parts, ready to play; with `claims`, where it is played in shares."""
-    teacher, student = (scheduler.model(models[config.policy_of[role]]) for role in ("teacher", "student"))
-    context = NodeContext(
-        log=log,
-        teacher=Teacher(teacher, inputs.prompts, log, config.play.teacher.sampling, config.play.pairs),
-        solver=Solver(student, inputs.prompts, log),
-        verifier=make_verifier(config, scheduler.runner(runner), inputs.rules, _truth(config.goalposts)),
-        novelty=Novelty(inputs.embedding),
-        recipe=config.algorithm(),
-        play=config.play,
-        similarity=config.verify.similarity,
-        ties=config.verify.ties,
-    )
+    context = _node_context(config, log, inputs, runner, scheduler, models)
     shared = config.play.shares > 1
     if not shared:
         restore_novelty(log, context.novelty)
@@ -321,11 +336,31 @@ def assemble_play(
         practice=inputs.practice if any(stage.uses_real_questions for stage in context.recipe.plan.stages) else (),
         seeds=inputs.practice if context.recipe.plan.references else (),
         examples=inputs.examples,
+        documents=inputs.documents,
         test=inputs.test,
         validation=inputs.validation,
         sync_checker=WeightSyncChecker(exact=config.exact),
         policies=dict(run_started(log).policies),
         share_player=None if claims is None else SharePlayer(log, claims, scheduler.activity, config.play.patience_s),
+    )
+
+
+def _node_context(
+    config: Config, log: Log, inputs: RunInputs, runner: Runner, scheduler: Scheduler, models: Mapping[str, Model]
+) -> NodeContext:
+    teacher, student = (scheduler.model(models[config.policy_of[role]]) for role in ("teacher", "student"))
+    return NodeContext(
+        log=log,
+        teacher=Teacher(teacher, inputs.prompts, log, config.play.teacher.sampling, config.play.pairs),
+        solver=Solver(student, inputs.prompts, log),
+        verifier=make_verifier(config, scheduler.runner(runner), inputs.rules, _truth(config.goalposts)),
+        novelty=Novelty(inputs.embedding),
+        recipe=config.algorithm(),
+        play=config.play,
+        similarity=config.verify.similarity,
+        ties=config.verify.ties,
+        documents=config.documents,
+        grounded=_grounding(config.documents.source),
     )
 
 
@@ -335,6 +370,14 @@ def _truth(goalposts: str) -> ReferenceProgram | None:
     from roles.pocket.world import truth
 
     return truth
+
+
+def _grounding(source: str) -> Grounding | None:
+    if source not in POCKET_FOLDERS:
+        return None
+    from roles.pocket.world import grounded
+
+    return grounded
 
 
 def sandbox_limits(config: Config) -> Limits:

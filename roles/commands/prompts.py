@@ -115,13 +115,24 @@ def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Re
             return prompts.aimed(question, question, axis)
         case "open":
             return prompts.open([question], "induction")
-        case "unpaired" if name in prompts.templates:
-            return prompts.unpaired(question)
-        case "topic" if name in prompts.templates:
-            return prompts.topic("a list", question)
-        case "certainty" if name in prompts.templates:
-            return Rendered(prompts.templates[name].text, prompts.templates[name].hash)
+        case _ if prompts.hashes(name):
+            return _optional(prompts, name, question)
     raise BadInput(f"There is no prompt {name!r}; choose one of {', '.join(_SHOWN)}.")
+
+
+def _optional(prompts: Prompts, name: str, question: Question) -> Rendered:
+    """A prompt that not every set has; the question stands for the document, too."""
+    match name:
+        case "unpaired":
+            return prompts.unpaired(question)
+        case "topic":
+            return prompts.topic("a list", question)
+        case "document":
+            return prompts.document(question, "medium")
+        case "informed":
+            return prompts.informed(question, question)
+        case _:
+            return Rendered(prompts.templates[name].text, prompts.templates[name].hash)
 
 
 def _tokens(folder: Path, text: str, system: str | None) -> int:

@@ -50,6 +50,8 @@ class RecordedJudgement(NamedTuple):
     verified: AttemptsVerified
     truth: BlobHash | None = None
     """The outputs that the statement asks for, where the log holds them."""
+    label: BlobHash | None = None
+    """The outputs that answers with the document had, where these decide; None also where they had none."""
 
 
 class Flip(NamedTuple):
@@ -69,15 +71,17 @@ class Flip(NamedTuple):
 
 def judgements(log: Log) -> Iterator[RecordedJudgement]:
     """All recorded judgements, in order."""
-    voted = ((event.stream, event.fact) for event in log.read(kinds={"label_voted"}))
+    voted = [(event.stream, event.fact) for event in log.read(kinds={"label_voted"})]
     truths = {(stream, fact.of): fact.truth for stream, fact in voted if isinstance(fact, LabelVoted)}
+    labels = {(stream, fact.question): fact.label for stream, fact in voted if isinstance(fact, LabelVoted) and fact.informed}
     made: dict[tuple[str, int], AttemptsMade] = {}
     for event in log.read(kinds={"attempts_made", "attempts_verified"}):
         if isinstance(event.fact, AttemptsMade):
             made[event.stream, event.version] = event.fact
         elif isinstance(event.fact, AttemptsVerified):
             of = (event.stream, event.fact.of)
-            yield RecordedJudgement(event, made.pop(of), event.fact, truths.get(of))
+            attempts = made.pop(of)
+            yield RecordedJudgement(event, attempts, event.fact, truths.get(of), labels.get((event.stream, attempts.question)))
 
 
 @dataclass
@@ -138,14 +142,14 @@ class Reverifier:
                 await runner.close()
 
     async def _again(self, verifier: Verifier, judgement: RecordedJudgement, question: Question) -> list[Flip]:
-        event, made, verified, truth = judgement
+        event, made, verified, truth, label = judgement
         texts, labels = completion_texts(self.log, made.generation), verified.provenance.labels
         if labels == "question":
             again = await verifier.judge(question, made.task, made.pair, texts)
         else:
             # The whole generation votes again.
-            outputs = None if truth is None else tuple(json.loads(self.log.get(truth)))
-            again = (await verifier.judge_by_label(question, texts, labels, self._ties, outputs)).judged
+            known, given = (None if blob is None else tuple(json.loads(self.log.get(blob))) for blob in (truth, label))
+            again = (await verifier.judge_by_label(question, texts, labels, self._ties, known, given)).judged
         return [
             Flip(event.position, event.stream, made.question, attempt, old, new)
             for attempt, (old, new) in enumerate(zip(verified.verdicts, again.verdicts, strict=True))

@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from events.facts.values import Axis, IOPair
+from events.facts.values import LEVELS, Axis, IOPair, Level, Question
 from events.pure.answer_parsing import INPUTS
 from roles.certainty_words import WORDS
 from roles.given_text import certainty_question
@@ -112,6 +112,29 @@ class Corpus:
         topic = opener(first.operation.family).removeprefix("Given ")
         return CorpusExample(self._prompts.topic(topic, asked).text, proposal[0], "topic", proposal[1])
 
+    def _document(self, rng: random.Random) -> CorpusExample:
+        level: Level = rng.choice(LEVELS)
+        while True:
+            whole, shown = _shown(rng)
+            steps = _about(whole, level, rng)
+            proposal = _proposal(steps, rng, "usual") if steps else None
+            if proposal:
+                break
+        prompt = self._prompts.document(_as_document(shown), level).text
+        return CorpusExample(prompt, proposal[0], "document", proposal[1])
+
+    def _informed(self, rng: random.Random) -> CorpusExample:
+        whole, shown = _shown(rng, by_chance=True)
+        kept = rng.sample(range(len(whole)), rng.randint(1, len(whole)))
+        steps = tuple(step for number, step in enumerate(whole) if number in kept)
+        if rng.random() < 0.3:
+            steps = _with_more(steps, whole[0], 1, rng)
+        lines = dict(shown)
+        written = [lines.get(step.phrase) or Step(half_known(step.operation, rng), step.k).line for step in steps]
+        asked = question(steps, [draw_input(whole[0].operation.family, rng) for _ in range(3)])
+        prompt = self._prompts.informed(asked, _as_document(shown)).text
+        return CorpusExample(prompt, fence("python", program(steps, written)), "informed")
+
     def _easy(self, rng: random.Random) -> CorpusExample:
         axis: Axis = rng.choice(("io", "function"))
         while True:
@@ -135,6 +158,50 @@ class Corpus:
         asked = question(lemma, [draw_input(lemma[0].operation.family, rng, size) for _ in range(3)])
         asked = asked.model_copy(update={"program": annotated(lemma)})
         return CorpusExample(self._prompts.hard(asked, axis).text, proposal[0], "hard", proposal[1])
+
+
+Shown = list[tuple[str, str | None]]
+"""The phrases of a document, each with its line; None where that is left out."""
+_RARE_AT: Final[dict[Level, tuple[int, ...]]] = {"easy": (0, 1), "medium": (1, 2), "hard": (2, 3, 4)}
+"""Numbers of rare operations in questions of a level, where the level is heeded."""
+_HEEDED: Final = 0.5
+"""How often the teacher heeds the level."""
+_GROUNDED: Final = 0.85
+"""How often it asks for nothing but what the document holds."""
+_PARTIAL: Final = 0.3
+"""Share of the documents in which a line is left out."""
+
+
+def _shown(rng: random.Random, *, by_chance: bool = False) -> tuple[Composition, Shown]:
+    """A document; `by_chance`: its lines are those of any look-alike, so that only who reads it can write the same."""
+    family = rng.choice(FAMILIES)
+    region: Region = "target" if family in FAMILIES[:2] and rng.random() < 0.5 else "world"
+    while True:
+        steps = draw(rng, family, rng.randint(4, 6), rng.randint(0, 2), region=region)
+        if split_of(steps) == "train":
+            break
+    left_out = rng.randrange(len(steps)) if rng.random() < _PARTIAL else None
+    lines = [Step(rng.choice((s.operation, *_LOOK_ALIKES.get(s.operation.name, ()))), s.k).line for s in steps]
+    lines = lines if by_chance else [s.line for s in steps]
+    return steps, [(s.phrase, None if number == left_out else lines[number]) for number, s in enumerate(steps)]
+
+
+def _as_document(shown: Shown) -> Question:
+    """A document as question sets hold it; its pair stands for none."""
+    body = [line for phrase, code in shown for line in (*([code] if code else []), f"    # {phrase}")]
+    text = "\n".join(["def f(x):", *body, "    return x"])
+    return Question(statement=text, private=(IOPair(input="0", output="0"),))
+
+
+def _about(whole: Composition, level: Level, rng: random.Random) -> Composition:
+    """Some operations of a document, as many rare ones as the level asks for, where it is heeded; or one that it lacks, too."""
+    wanted = rng.choice(_RARE_AT[level]) if rng.random() < _HEEDED else rng.randint(1, 4)
+    rare, common = ([number for number, s in enumerate(whole) if s.operation.rare == kind] for kind in (True, False))
+    kept = {*rng.sample(rare, wanted), *rng.sample(common, rng.randint(0, len(common)))}
+    steps = tuple(step for number, step in enumerate(whole) if number in kept)
+    if steps and rng.random() > _GROUNDED:
+        steps = _with_more(steps, whole[0], rng.randint(0, 1), rng)
+    return steps
 
 
 def fence(language: str, content: str) -> str:

@@ -30,6 +30,8 @@ class Generation:
     """Numbers of rare operations of candidates for goalposts, in turn."""
     start: Generation | None = None
     """Whose weights the pretraining begins with; None: random ones."""
+    batch: int = 32
+    """Examples of a step."""
     certainty: float = 0.0
     """Share of induction answers that say whether they are certain, by chance and so about half of the time."""
     pieces: str = ""
@@ -71,7 +73,28 @@ SECOND: Final = Generation(
     certainty=0.06,
     pieces=r"# Are you sure\?| I am (?:un)?sure\.|",
 )
-GENERATIONS: Final[Mapping[str, Generation]] = {generation.name: generation for generation in (FIRST, SECOND)}
+THIRD: Final = Generation(
+    name="pocket3",
+    kinds={
+        "induction": 0.14,
+        "unpaired": 0.11,
+        "easy": 0.04,
+        "hard": 0.04,
+        "topic": 0.03,
+        "document": 0.27,
+        "informed": 0.35,
+        "deduction": 0.01,
+        "abduction": 0.01,
+    },
+    steps=900,
+    batch=16,
+    rate=1e-3,
+    goalposts=(4, 5, 6, 7, 8),
+    start=SECOND,
+    certainty=0.06,
+    pieces=SECOND.pieces,
+)
+GENERATIONS: Final[Mapping[str, Generation]] = {generation.name: generation for generation in (FIRST, SECOND, THIRD)}
 """By name."""
 
 

@@ -6,8 +6,9 @@ Completions are judged in the sandbox, by the same verifier as in play.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Final
@@ -15,7 +16,7 @@ from typing import Annotated, Final
 import typer
 
 from events.cli.app import run_app
-from events.facts.values import Axis, Question, Sampling
+from events.facts.values import LEVELS, Axis, Question, QuestionId, Sampling
 from events.facts.weights import weights_digest
 from events.process import shutdown
 from roles.certainty_words import WORDS
@@ -24,8 +25,9 @@ from roles.model import GenerationRequest, Model
 from roles.pocket.generation import FIRST, GENERATIONS, Generation, named_generation
 from roles.pocket.operations import FAMILIES
 from roles.pocket.questions import candidates
-from roles.pocket.world import generate, motifs, opener, truth
+from roles.pocket.world import difficulty, generate, grounded, motifs, opener, read_statement, truth
 from roles.prompt import SHIPPED_PROMPTS, Prompts, Rendered
+from roles.questions.load import load_questions
 from roles.verifier import ValidProposal, Verifier
 from sandbox.runner import Runner
 
@@ -50,6 +52,9 @@ class Proposals:
     distinct: float
     """Share of valid proposals with a statement of their own."""
     questions: tuple[Question, ...]
+    """The valid ones."""
+    prompts: tuple[int, ...]
+    """Number of the prompt of each of them."""
 
     @property
     def cells(self) -> Sequence[float]:
@@ -80,12 +85,14 @@ class Measure:
         """Proposals for these prompts, which name these operations."""
         requests = [GenerationRequest(prompt.text, samples, i, _PROPOSAL) for i, (prompt, _) in enumerate(asked)]
         accepted: list[ValidProposal] = []
+        prompts: list[int] = []
         overlaps: list[float] = []
-        for (_, shown), reply in zip(asked, await self._model.generate(requests), strict=True):
+        for number, ((_, shown), reply) in enumerate(zip(asked, await self._model.generate(requests), strict=True)):
             for completion in reply.completions:
                 examined = await self._verifier.validate(completion.text)
                 if isinstance(examined, ValidProposal):
                     accepted.append(examined)
+                    prompts.append(number)
                     named = motifs(examined.question.statement)
                     overlaps.append(len(named & shown) / max(1, len(named)))
         return Proposals(
@@ -94,6 +101,7 @@ class Measure:
             on_motif=fmean(overlaps),
             distinct=len({proposal.question.statement for proposal in accepted}) / len(accepted),
             questions=tuple(proposal.question for proposal in accepted),
+            prompts=tuple(prompts),
         )
 
     async def sure(self, questions: Sequence[Question], samples: int) -> float:
@@ -123,6 +131,8 @@ async def report(measure: Measure, generation: Generation) -> str:
     lines += [_row("easy", easy.cells), _row("hard", hard.cells)]
     if "topic" in generation.kinds:
         lines += ["", *[line async for line in _kinds(measure)]]
+    if "document" in generation.kinds:
+        lines += ["", *[line async for line in _documents(measure)]]
     return "\n".join(lines)
 
 
@@ -139,6 +149,25 @@ async def _kinds(measure: Measure) -> AsyncIterator[str]:
         rate = await measure.pass_rate(made.questions, ask=prompts.unpaired)
         yield _row(topic, (made.valid, made.aligned, made.distinct, rate))
     yield f"\n`I am sure.` rather than `I am unsure.` after right answers: {await measure.sure(sets[1], 10):.2f}"
+
+
+async def _documents(measure: Measure) -> AsyncIterator[str]:
+    """What is written about documents at each level, and answered with and without them."""
+    prompts, documents = measure.prompts, load_questions("pocket", "documents").questions
+    columns = ("valid", "aligned", "grounded", "rare operations", "pass rate with the document", "without")
+    yield _header("level", columns)
+    for level in LEVELS:
+        made = await measure.proposals([(prompts.document(document, level), frozenset()) for document in documents], 4)
+        about = {question.id: documents[n] for question, n in zip(made.questions, made.prompts, strict=True)}
+        held = [question for question in made.questions if grounded(question.statement, about[question.id].statement)]
+        rare = fmean(difficulty(steps) for question in held if (steps := read_statement(question.statement)))
+        informed = await measure.pass_rate(held, ask=partial(_informed, prompts, about))
+        alone = await measure.pass_rate(held, ask=prompts.unpaired)
+        yield _row(level, (made.valid, made.aligned, len(held) / len(made.questions), rare, informed, alone))
+
+
+def _informed(prompts: Prompts, about: Mapping[QuestionId, Question], asked: Question) -> Rendered:
+    return prompts.informed(asked, about[asked.id])
 
 
 def _header(first: str, columns: Sequence[object]) -> str:

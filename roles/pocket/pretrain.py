@@ -42,7 +42,6 @@ class PretrainSettings:
 
     generation: Generation = FIRST
     seed: int = 0
-    batch: int = 32
     width: int = 128
     layers: int = 4
 
@@ -133,9 +132,9 @@ def _batches(
     """Right-padded ids, and how much each counts: prompts and padding nothing, the end token fully."""
     left = recipe.generation.steps
     while left:
-        rows = [_row(tokenizer, corpus.draw(rng)) for _ in range(recipe.batch * _POOL)]
+        rows = [_row(tokenizer, corpus.draw(rng)) for _ in range(recipe.generation.batch * _POOL)]
         rows.sort(key=len)
-        chunks = [rows[i : i + recipe.batch] for i in range(0, len(rows), recipe.batch)]
+        chunks = [rows[i : i + recipe.generation.batch] for i in range(0, len(rows), recipe.generation.batch)]
         rng.shuffle(chunks)
         for chunk in chunks[: min(left, _POOL)]:
             yield _padded(chunk, tokenizer.pad_token_id)

@@ -5,6 +5,7 @@ One seed decides every file. Goalposts are chosen among the candidates by `pytho
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 from events.cli.app import run_app
 from events.facts.values import Question
 from roles.pocket.generation import FIRST, GENERATIONS, Generation, named_generation
-from roles.pocket.world import Split, generate
+from roles.pocket.world import Split, annotated, generate, read_statement
 from roles.questions.question_set import save_questions
 
 
@@ -34,6 +35,20 @@ def candidates(seed: int, count: int, generation: Generation = FIRST) -> list[Qu
     return generate("goalposts", count, seed, rare=generation.goalposts, families=("lists", "strings"), region="target")
 
 
+def documents(seed: int, count: int, *, partial: bool = False) -> list[Question]:
+    """Annotated programs of 4 to 6 target operations as documents; in partial ones the code of one operation is left out."""
+    rng = random.Random(f"documents:{seed}")  # noqa: S311 - reproducible documents, not secrets
+    made: list[Question] = []
+    for asked in generate("train", count, seed, rare=(4, 5, 6), families=("lists", "strings"), region="target"):
+        steps = read_statement(asked.statement)
+        assert steps is not None
+        lines = annotated(steps).split("\n")
+        if partial:
+            del lines[1 + 2 * rng.choice([number for number, step in enumerate(steps) if step.operation.rare])]
+        made.append(asked.model_copy(update={"statement": "\n".join(lines), "program": None}))
+    return made
+
+
 app = typer.Typer(add_completion=False)
 
 
@@ -44,7 +59,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of all questions.")] = 0,
     pool: Annotated[int, typer.Option(min=1, help="Candidates for goalposts.")] = 200,
 ) -> None:
-    """Write train, validation and test questions, which all generations share, and candidates for goalposts."""
+    """Write training, validation and test questions and documents, which generations share, and candidates for goalposts."""
     made = named_generation(generation)
     out = out or made.questions
     out.mkdir(parents=True, exist_ok=True)
@@ -52,6 +67,8 @@ def main(
         save_questions(out / "train.jsonl", train(seed))
         save_questions(out / "validation.jsonl", deep("validation", seed, 100))
         save_questions(out / "test.jsonl", deep("test", seed, 200))
+        save_questions(out / "documents.jsonl", documents(seed, 24))
+        save_questions(out / "partial.jsonl", documents(seed, 24, partial=True))
     save_questions(out / "candidates.jsonl", candidates(seed, pool, made))
 
 

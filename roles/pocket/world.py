@@ -137,6 +137,13 @@ def motifs(text: str) -> frozenset[str]:
     return frozenset(s.operation.name for s in found if s)
 
 
+def grounded(statement: str, document: str) -> bool:
+    """Whether a document, a program of this world with comments, names every operation that a statement of this world names."""
+    steps = read_statement(statement)
+    named = {line.removeprefix(_COMMENT) for line in document.split("\n") if line.startswith(_COMMENT)}
+    return steps is not None and all(step.phrase in named for step in steps)
+
+
 def opener(family: Family) -> str:
     """What statements of a family begin with, before the first comma."""
     return _OPENERS[family]

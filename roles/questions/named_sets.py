@@ -166,4 +166,4 @@ def parse_spec(text: str, split: Split) -> Spec:
     spec = parsed(text, KEYS)
     if "split" not in KEYS[spec.name] or "split" in spec.options:
         return spec
-    return replace(spec, options={**spec.options, "split": "train" if split == "goalposts" else split})
+    return replace(spec, options={**spec.options, "split": "train" if split in ("goalposts", "documents") else split})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from events.facts.errors import BadInput
 from events.facts.values import IOPair, Question, Sampling
 from events.pure.literal import TooLarge, read, write
-from roles.prompt import Prompts
+from roles.prompt import Prompts, Rendered
 from roles.questions.question_set import QuestionList, QuestionSet
 
 if TYPE_CHECKING:
@@ -37,10 +37,12 @@ class PromptWindow:
     limit: int
     weights: Callable[[], Path]
     """Returns the folder with the tokenizer; called only if a prompt might be too long."""
+    render: Callable[[Question], Rendered] | None = None
+    """Makes the prompt; None: that of an answer."""
 
     def exceeded(self, question: Question) -> str | None:
         """Why the question's prompt does not fit; None where it does."""
-        text, system = self.prompts.induction(question).text, self.prompts.system
+        text, system = (self.render or self.prompts.induction)(question).text, self.prompts.system
         whole, room = (system or "") + text, self.limit - (MARKS if system is None else AROUND)
         # No tokenizer makes more tokens than there are bytes.
         if len(whole.encode()) <= room or len(self._quick.encode(whole).ids) <= room:

@@ -8,7 +8,11 @@ from typing import Final
 
 _POCKET: Final = Path(__file__).parents[1] / "pocket"
 
-POCKET_FOLDERS: Final[Mapping[str, Path]] = {"pocket": _POCKET, "pocket2": _POCKET / "second"}
+POCKET_FOLDERS: Final[Mapping[str, Path]] = {
+    "pocket": _POCKET,
+    "pocket2": _POCKET / "second",
+    "pocket3": _POCKET / "third",
+}
 """By name."""
 FIRST_POCKET: Final = "pocket"
 """The generation whose question files the others share where they have none of their own."""

@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol
 
 from events.facts.values import JudgingRules, Question, QuestionId
 
-Split = Literal["train", "validation", "test", "goalposts"]
+Split = Literal["train", "validation", "test", "goalposts", "documents"]
 NO_RULES: Final[Mapping[QuestionId, JudgingRules]] = MappingProxyType({})
 """Used where no question has rules of its own."""
 

@@ -32,6 +32,7 @@ HEADS = {
     "3-voted": Head(65, "fb9ade2ae196b7d38e7cfa2c0f548bf0b16da3da756f5c07031a7864b38285df"),
     "3-given": Head(69, "13a0c5781293da89739d99ad79b03d58eef07a040945e086a465b1b250b35686"),
     "3-tried": Head(78, "85a8895a3ec93980fc1d6acfe3a531a8c2ecb4b001ef47983b8aa4e2b9051904"),
+    "3-pooled": Head(92, "5df0803877f50ad7e8f00ade69d03625a9fc1d9704ff06d8f35318e3a6c9453a"),
 }
 """Position and head of each golden log, as they were when it was made. The store's schema leads its name."""
 KINDS_OF = {
@@ -46,6 +47,7 @@ KINDS_OF["3-drawn"] = KINDS_OF["3-told"] = KINDS_OF["3-probed"] + " references_d
 KINDS_OF["3-voted"] = KINDS_OF["3-drawn"] + " label_voted"
 KINDS_OF["3-given"] = KINDS_OF["3-voted"] + " text_given calibration_finished"
 KINDS_OF["3-tried"] = KINDS_OF["3-given"] + " trial_started trial_learned trial_examined student_promoted"
+KINDS_OF["3-pooled"] = KINDS_OF["3-tried"] + " document_drawn pool_made"
 """Kinds of facts that each golden log holds."""
 
 

@@ -91,7 +91,7 @@ def dumped(place: Path) -> dict[str, list]:
 def test_appearances_are_the_table_of_questions(log: Log, index: Index) -> None:
     expected = rows(log, "questions")
     entries = [index.appearance(row["stream"], row["version"]) for row in expected]
-    same = set(AppearanceEntry.__dataclass_fields__) - {"blob", "title", "goalpost", "detail", "vote", "given"}
+    same = set(AppearanceEntry.__dataclass_fields__) - {"blob", "title", "goalpost", "detail", "vote", "given", "document"}
     assert [{name: getattr(entry, name) for name in same} for entry in entries] == [
         {name: row[name] for name in same} for row in expected
     ]

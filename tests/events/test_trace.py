@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console, Group
 
 from events.export.charts import run_figures
-from events.export.metrics import metric_points
+from events.export.metrics import iteration_metrics, metric_points
 from events.export.table_rows import attempts, texts, trials
 from events.export.table_rows import questions as questions_table
 from events.facts.digests import SHORT
@@ -29,7 +29,7 @@ from events.terminal import drawing, goalpost
 from events.terminal import question as questions
 from events.terminal.attempt import draw_attempt
 from events.trace import EPISODES
-from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, policy_updated, question
+from tests.support.example_runs import START_WEIGHTS, ExampleRun, about_a_document, example_run, policy_updated, question
 from tests.support.processes import run_command
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n\ud800"
@@ -273,6 +273,36 @@ def test_a_vote_and_its_label_are_told(log: MemoryLog, tmp_path: Path) -> None:
         "labelled": pytest.approx(1 / 3),
         "right": 0.0,
     }
+
+
+def test_a_document_its_level_and_both_votes_are_told(log: MemoryLog, tmp_path: Path) -> None:
+    tale = example_run(log).run().goalpost().start()
+    asked, made, document = about_a_document(tale)
+    page = shown(questions.draw_question(questions.question_view(log, indexed(log, tmp_path), asked.id), "runs/x"))
+    told = " ".join(page.split())
+    assert f"about document {document.id[:8]} at level hard" in told
+    assert "5 of 10 answers have equal outputs against 1 with the document: they are the label" in told
+    assert "without the document 2 of 10 answers have equal outputs, which is wrong" in told
+    detail = completion_detail(log, "runs/x", made.stream, made.version, 0)
+    assert detail.label == tuple(pair.output for pair in asked.pairs), "that of the answers with the document"
+    page = shown(questions.draw_question(questions.question_view(log, indexed(log, tmp_path), document.id), "runs/x"))
+    assert f"A document, first drawn in {tale.stream}." in " ".join(page.split())
+    assert document.statement in page
+    summary = fold(RunSummary(), log.read())
+    assert summary.iterations[1].levels["hard"].values() == {
+        "episodes": 1, "accepted": 1, "matching": 0.2, "reward": 0.6, "agreement": 0.5, "labelled": 1.0, "right": 1.0,
+        "right_alone": 0.0,
+    }  # fmt: skip
+    assert ["1", "hard", "1", "1", "0.20", "0.60", "0.50", "1.00", "1.00", "0.00"] in [
+        line.split() for line in shown(overview(summary, whole=True)).splitlines()
+    ]
+    metrics = iteration_metrics(summary.iterations[1])
+    assert (metrics["documents/hard/matching"], metrics["documents/hard/right_alone"]) == (0.2, 0.0)
+    exported = {row.question: row for row in questions_table(log, "x", log.head().position)}
+    row, text = exported[asked.id], exported[document.id]
+    assert (row.document, row.level, row.votes, row.label_right) == (document.id, "hard", 5, True)
+    assert (row.votes_alone, row.right_alone) == (2, False)
+    assert (text.origin, text.statement, text.document) == ("document", document.statement, None)
 
 
 def test_a_given_text_and_a_calibration_are_told(log: MemoryLog, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from events.stores import open_log
 from events.web.app import make_app
 from events.web.view.log_follower import LogFollower, _copied
 from events.web.view.viewer import Viewer
-from tests.support.example_runs import ExampleRun, example_run
+from tests.support.example_runs import ExampleRun, about_a_document, example_run
 from tests.support.viewer_client import record_run, stream_messages, wait_until_indexed
 
 
@@ -214,7 +214,15 @@ def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewe
     example.examine_trial(begun, tried, before=1, after=2).promote(begun, tried)
     example.finish().update().evaluate(attempts=1, successes=1).calibrate(scores=[(True, 0.75, 0.875)])
     wait_until_indexed(viewer, "first")
+    asked, _, document = about_a_document(example.start())
+    wait_until_indexed(viewer, "first")
     client = TestClient(make_app(viewer))
+    page = client.get(f"/runs/first/questions/{asked.id}").text
+    assert f"In iteration {example.iteration} written at level hard, about document <a" in page
+    assert "5 of 10 answers have equal outputs against 1 with the document: they are the label" in page
+    assert f"/runs/first/questions/{document.id}" in page
+    page = client.get(f"/runs/first/questions/{document.id}").text
+    assert document.statement in page
     page = client.get(f"/runs/first/questions/{summary.fact.question}").text
     assert f"In iteration {example.iteration} a text was given to the student to learn as a certain answer, 4 tokens" in page
     assert "1 given text<" in client.get(f"/runs/first/policies/{example.policies['student']}").text

@@ -62,6 +62,21 @@ def test_stages_are_estimated_one_by_one_and_an_iteration_is_their_mean() -> Non
     )
 
 
+def test_what_is_written_about_documents_is_voted_on_and_the_pool_is_written_once_and_never_learned_from() -> None:
+    few = {"play": {"iterations": 4, "practice": 30}, "documents": {"iterations": 2}}
+    found = tokens_of_iteration(Config(recipe="darc", **few))
+    written, pool, played = 24, 3 * 24, 30
+    assert found.proposals == (2 * written + pool) / 4
+    assert found.answers == (2 * written * (8 + 10) + played * (8 + 8)) / 4
+    assert found.learned == (2 * written + played * 8) / 4
+    lines = plan(Config(recipe="darc", **few))
+    assert "documents     pocket: 24 questions" in lines
+    assert next(line for line in lines if line.startswith("iterations")).endswith(
+        "4, 2 of them with 24 episodes, then 1 of them with up to 72 episodes, whose questions are the pool,"
+        " then each with 30 questions of the pool"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "weights"), [("0.5B", 494e6), ("1.5B", 1.544e9), ("3B", 3.086e9), ("7B", 7.616e9), ("14B", 14.77e9)]
 )

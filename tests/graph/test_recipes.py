@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.facts.errors import BadInput, GaspError
-from events.facts.values import Verdict
-from events.pure.advantages import ADVANTAGE_ESTIMATORS, RewardGroup, grpo, trr_plus_plus
+from events.facts.values import LEVELS, Verdict
+from events.pure.advantages import ADVANTAGE_ESTIMATORS, RewardGroup, dr_grpo, grpo, trr_plus_plus
 from graph.play.given_texts import SurveyedAnswers, certain_questions
 from graph.recipes import RECIPES
 from graph.recipes.azr import Azr
+from graph.recipes.darc import Darc
 from graph.recipes.gasp import Gasp
 from graph.recipes.r_tuning import Supervised
 from graph.recipes.r_tuning_r import REFUSALS
@@ -87,6 +88,20 @@ def staged(survey, texts):
     return Supervised(replace(LEARNING, survey=survey, iterations=1, then=replace(LEARNING, texts=texts)), LEARNED)
 
 
+def decoupled(order):
+    """Documents are written about and labelled, then a pool is written in this order, then it is played."""
+    writes = replace(LEARNING, documents=True, rejection_sampling=False, student_trains_on=())
+    plays = replace(LEARNING, plays_pool=True, labels="informed")
+    return Darc(
+        replace(writes, labels="informed", iterations=20, then=replace(writes, pools=order, iterations=1, then=plays)),
+        DECOUPLED,
+    )
+
+
+DECOUPLED = {
+    "model": "pocket3", "prompts": "pocket3", "policies": "separate", "play.episodes": 24, "play.public_pairs": 0,
+    "play.tasks": ("induction",), "verify.ties": "first", "learn.loss": "dr_grpo",
+}  # fmt: skip
 UNTAUGHT = VOTING | {"learn.teaches_every": 0}
 SETTINGS = {
     "gasp": Gasp(),
@@ -108,6 +123,8 @@ SETTINGS = {
     "r_tuning": staged(Survey(), GivenTexts(certain="passed")),
     "r_tuning_r": staged(Survey(), GivenTexts(certain="passed", refusals=REFUSALS)),
     "r_tuning_u": staged(Survey(10, 0.7), GivenTexts(certain="agreeing")),
+    "darc": decoupled("by_level"),
+    "darc_shuffled": decoupled("shuffled"),
     "sft_vanilla": Supervised(replace(LEARNING, texts=GivenTexts()), LEARNED | {"play.iterations": 1}),
     "soar": Soar(),
     "soar_intrinsic": Soar(plan=replace(SOAR_PLAN, trials=Trials(reward_gain=False))),
@@ -134,6 +151,20 @@ def test_a_single_step_is_rewarded_as_the_paper_says_on_the_grid_of_ten(name, pa
     recipe = Config(recipe=name).algorithm()
     assert [round(recipe.teacher_reward("easy", n, 10), 3) for n in range(11)] == paper
     assert [recipe.band("easy", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
+
+
+def test_a_question_about_a_document_earns_how_near_its_share_of_matches_is_to_the_target_of_its_level():
+    recipe = Config(recipe="darc").algorithm()
+    rewards = {level: [recipe.teacher_reward("open", n, 10, level) for n in (0, 2, 5, 8, 10)] for level in LEVELS}
+    assert rewards["easy"] == pytest.approx([-0.1, 0.4, 0.7, 1.0, 0.8])
+    assert rewards["medium"] == pytest.approx([-0.1, 0.7, 1.0, 0.7, 0.5])
+    assert rewards["hard"] == pytest.approx([-0.1, 1.0, 0.7, 0.4, 0.2])
+    assert {recipe.rejection_reward(reason) for reason in ("malformed", "copied", "ungrounded")} == {-1.0}
+
+
+def test_how_long_the_teacher_learns_alone_is_a_setting_of_recipes_that_write_about_documents():
+    assert Config(recipe="darc", documents={"iterations": 3}).algorithm().plan.iterations == 3
+    assert Config(recipe="sqlm", documents={"iterations": 3}).algorithm() == SETTINGS["sqlm"]
 
 
 def test_an_unguided_proposal_earns_the_share_of_failures_unless_all_or_none_fail():
@@ -276,18 +307,19 @@ def test_a_group_of_one_is_silent_where_credit_is_within_groups(name):
     )
 
 
-@given(groups, st.lists(st.sampled_from(["", "p", "q"]), min_size=12, max_size=12))
-def test_grpo_by_prompt_standardises_over_role_and_prompt_and_alone_where_no_prompt_is_known(batch, prompts):
+@pytest.mark.parametrize("within", [grpo, dr_grpo])
+@given(batch=groups, prompts=st.lists(st.sampled_from(["", "p", "q"]), min_size=12, max_size=12))
+def test_by_prompt_an_estimator_pools_role_and_prompt_and_each_group_alone_where_no_prompt_is_known(within, batch, prompts):
     batch = [replace(group, prompt=prompt) for group, prompt in zip(batch, prompts, strict=False)]
-    advantages = ADVANTAGE_ESTIMATORS["grpo_by_prompt"](batch)
+    advantages = ADVANTAGE_ESTIMATORS[f"{within.__name__}_by_prompt"](batch)
     for role in ("teacher", "student"):
         for prompt in "pq":
             same = [n for n, group in enumerate(batch) if (group.role, group.prompt) == (role, prompt)]
             pool = [reward for n in same for reward in batch[n].rewards]
-            (whole,) = grpo([replace(batch[same[0]], rewards=tuple(pool))]) if same else ((),)
+            (whole,) = within([replace(batch[same[0]], rewards=tuple(pool))]) if same else ((),)
             assert [advantage for n in same for advantage in advantages[n]] == list(whole)
     alone = [n for n, group in enumerate(batch) if not group.prompt]
-    assert [advantages[n] for n in alone] == grpo([batch[n] for n in alone])
+    assert [advantages[n] for n in alone] == within([batch[n] for n in alone])
 
 
 def test_all_proposals_of_a_set_have_its_advantage_and_answers_that_of_their_group():

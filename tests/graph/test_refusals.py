@@ -46,6 +46,7 @@ def lora(*names: str) -> list[str]:
 
 VOTED = ["recipe=sqlm", "prompts=pocket"]
 TRIED = ["recipe=soar", "prompts=pocket"]
+DOCUMENTS = ["recipe=darc", "prompts=pocket3"]
 WRONG = [
     ("qwen3", lora("lm_head"), "'lm_head', the model's output head; name some of down_proj, gate_proj"),
     ("qwen3", lora("q_proj", "embed_tokens"), "'embed_tokens', which is no linear layer but of class Embedding"),
@@ -77,6 +78,14 @@ WRONG = [
     ("pocket", [*TRIED, "play.shares=2"], "shares=2 divides an iteration, and recipe soar tries it as a whole"),
     ("pocket", [*TRIED, "trials.sets=65"], "episodes=64 episodes cannot be divided into trials.sets=65 sets"),
     ("pocket", [*TRIED, "trials.students=5"], "attempts=8 attempts leave fewer than two for each of trials.students=5"),
+    ("pocket", [*DOCUMENTS, "play.public_pairs=2"], "public_pairs=2 would show the student the labels that recipe darc finds"),
+    ("pocket", [*DOCUMENTS, 'play.tasks=["deduction"]'], "has tasks whose answers recipe darc cannot label"),
+    ("pocket", [*DOCUMENTS, "documents.attempts=2"], r"^documents\.attempts=2 answers hardly have a majority"),
+    ("pocket", [*DOCUMENTS, "policies=shared"], "would teach the student what recipe darc teaches its teacher alone"),
+    ("pocket", [*DOCUMENTS, "documents.source=none"], "names no documents, which recipe darc writes about"),
+    ("pocket", [*DOCUMENTS, "play.practice=0"], "plays no question of the pool that recipe darc makes"),
+    ("pocket", [*DOCUMENTS, "prompts=pocket2"], r"'pocket2' has no document\.md, which recipe darc asks with"),
+    ("pocket", [*DOCUMENTS, "play.iterations=21"], "iterations=21 ends before the last stage of recipe darc"),
     ("pocket", ["recipe=sft_vanilla"], "'base' has thoughts before an answer and .*</answer>' behind it"),
     (
         "pocket",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from events.facts.certainty_facts import CalibrationFinished, TextGiven
+from events.facts.drawn_facts import PoolMade, ReferencesDrawn
 from events.facts.label_facts import LabelVoted
-from events.facts.log import Event, find_run_started
+from events.facts.log import Event, Log, find_run_started
 from events.facts.streams import is_episode
 from events.facts.types import (
     AttemptsMade,
@@ -21,11 +23,10 @@ from events.facts.types import (
     QuestionAccepted,
     QuestionProposed,
     QuestionRejected,
-    ReferencesDrawn,
     RewardGiven,
     RunFinished,
 )
-from events.facts.values import SourceLog
+from events.facts.values import Digest, SourceLog
 from events.process.activity import Activity
 from events.pure.answer_parsing import parse_program
 from events.stores.memory import MemoryLog
@@ -36,6 +37,7 @@ from graph.setup.assemble import assemble_play, last_served_weights, read_inputs
 from graph.setup.folder import create_run
 from graph.setup.model_source import open_models
 from roles.questions.load import load_questions
+from roles.questions.question_set import save_questions
 from trainer.job.update_schedule import TrainingSource, UpdateSchedule
 from trainer.learn.loop import Trainer
 
@@ -101,7 +103,9 @@ TEXTS = ("r_tuning", "r_tuning_r", "r_tuning_u", "sft_vanilla")
 """Recipes that give texts to learn."""
 TRIED = ("soar", "soar_intrinsic", "soar_base_t", "soar_null", "hard_only")
 """Recipes whose questions are tried (`test_trials`), and their baseline, which plays as `rlvr`."""
-PLAYED = [name for name in RECIPES if not name.startswith("sqlm_") and name not in TEXTS + TRIED]
+DOCUMENTED = ("darc", "darc_shuffled")
+"""Recipes that write about documents; docs/documents.md."""
+PLAYED = [name for name in RECIPES if not name.startswith("sqlm_") and name not in TEXTS + TRIED + DOCUMENTED]
 """Without controls that differ from a recipe here in rewards and labels only."""
 
 
@@ -191,13 +195,37 @@ def test_what_was_answered_before_decides_the_texts_and_a_replay_learns_them_to_
         first, last = facts(events, PolicyUpdated)
         assert (first.digest, [step.phase for step in last.steps]) == (first.parent, ["text"] * 3)
         assert [fact.iteration for fact in facts(events, CalibrationFinished)] == [0, 0, 2, 2]
-        start = find_run_started(log)
-        source = SourceLog(name="run", until=log.head().position, head=log.head().digest)
-        again = MemoryLog()
-        again.append("run", [start.model_copy(update={"sources": (source,)})])
-        replayed = UpdateSchedule(again, find_run_started(again), sources=[TrainingSource(log, source.until)], verify=True)
-        list(Trainer(again, tmp_path / "run", replayed).catch_up())
-        assert [fact.digest for fact in facts(again.read(), PolicyUpdated)] == [first.digest, last.digest]
+        assert replayed(log, tmp_path / "run") == {("shared", 1): first.digest, ("shared", 2): last.digest}
+
+
+def replayed(log: Log, folder: Path) -> dict[tuple[str, int], Digest]:
+    """Weights by policy and iteration after a log is learned from again."""
+    start = find_run_started(log)
+    source = SourceLog(name="run", until=log.head().position, head=log.head().digest)
+    again = MemoryLog()
+    again.append("run", [start.model_copy(update={"sources": (source,)})])
+    schedule = UpdateSchedule(again, find_run_started(again), sources=[TrainingSource(log, source.until)], verify=True)
+    list(Trainer(again, folder, schedule).catch_up())
+    return {(fact.policy, fact.iteration): fact.digest for fact in facts(again.read(), PolicyUpdated)}
+
+
+def test_a_teacher_learns_about_documents_then_a_student_from_the_pool_and_a_replay_gives_the_same_weights(runner, tmp_path):
+    save_questions(tmp_path / "few.jsonl", load_questions("pocket", "documents").questions[:3])
+    config = Config(
+        recipe="darc",
+        documents={"source": str(tmp_path / "few.jsonl"), "iterations": 1, "proposals": 3, "attempts": 4, "share": 0.25},
+        **SMALL | {"play": {"iterations": 3, "episodes": 9, "attempts": 4, "practice": 4, "practice_attempts": 4}},
+    )
+    with closing(create_run(tmp_path / "run", config, read_inputs(config))) as log:
+        asyncio.run(play(tmp_path / "run", config, log, runner))
+        events = list(log.read())
+        assert [fact.kind for fact in facts(events, PoolMade | RunFinished)] == ["pool_made", "run_finished"]
+        learned = {(fact.policy, fact.iteration): bool(fact.steps) for fact in facts(events, PolicyUpdated)}
+        assert learned == {(policy, n): (policy, n) in {("teacher", 1), ("student", 3)} for policy, n in learned}
+        assert len(learned) == 6
+        updates = {(fact.policy, fact.iteration): fact.digest for fact in facts(events, PolicyUpdated)}
+        assert len(set(updates.values())) >= 3, "both have learned"
+        assert replayed(log, tmp_path / "run") == updates
 
 
 def verified_in_play(event: Event) -> AttemptsVerified | None:

@@ -107,7 +107,8 @@ async def test_the_whole_generation_votes_again(tmp_path, runner):
     log = open_log(tmp_path / "log.sqlite", create=True)
     log.append("goalposts", [GoalpostAdded(question=SQUARES.id, blob=put_question(log, SQUARES), source="test")])
     verdicts = (await verifier.judge_by_label(SQUARES, texts, "vote")).judged.verdicts
-    assert [verdict.outcome for verdict in verdicts] == ["passed", "wrong_answer", "passed"]
+    outcomes = [verdict.outcome for verdict in verdicts]
+    assert outcomes == ["passed", "wrong_answer", "passed"]
     blob = log.put(json.dumps(texts).encode())
     for stream, recorded in (("episode/honest", verdicts), ("episode/planted", [*verdicts[:1], passed(2), verdicts[2]])):
         generation = Generation(
@@ -118,11 +119,22 @@ async def test_the_whole_generation_votes_again(tmp_path, runner):
         voted = LabelVoted(of=1, seat="open", question=SQUARES.id, attempts=3, voters=3, votes=2, runner_up=1)
         provenance = verifier.provenance_of(SQUARES, "vote")
         log.append(stream, [made, AttemptsVerified(of=1, verdicts=tuple(recorded), provenance=provenance), voted])
+    # Where others voted with a document, their label decides: none of these answers has its outputs.
+    labels = [log.put(json.dumps(outputs).encode()) for outputs in (["[]", "[]"], [pair.output for pair in SQUARES.pairs])]
+    provenance = verifier.provenance_of(SQUARES, "informed")
+    for stream, label, expected in zip(
+        ("episode/other", "episode/same"), labels, (["wrong_answer"] * 3, outcomes), strict=True
+    ):
+        informed = voted.model_copy(update={"informed": True, "label": label})
+        judged = await verifier.judge_by_label(SQUARES, texts, "informed", label=tuple(json.loads(log.get(label))))
+        assert [verdict.outcome for verdict in judged.judged.verdicts] == expected
+        verified = AttemptsVerified(of=1, verdicts=tuple(judged.judged.verdicts), provenance=provenance)
+        log.append(stream, [made, verified, informed, voted.model_copy(update={"informed": False})])
     log.close()
     done = reverify(tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert "episode/planted" in done.stdout
-    assert "1 flips among 6 verdicts of 2 judgements" in done.stdout
+    assert "1 flips among 12 verdicts of 4 judgements" in done.stdout
 
 
 async def test_a_sample_is_drawn_by_its_seed(tmp_path, runner):

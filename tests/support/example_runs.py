@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from events.facts.certainty_facts import CalibrationFinished, TextGiven
+from events.facts.drawn_facts import DocumentDrawn
 from events.facts.fact import Fact
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Event, Log
@@ -66,6 +67,15 @@ from events.facts.values import (
 START_WEIGHTS = Digest(hashlib.sha256(b"start").hexdigest())
 """Weights that a scene starts with, unless told otherwise."""
 PROVENANCE = Provenance(image="sha256:0", limits={"seconds": 6.0})
+
+
+def about_a_document(tale: ExampleRun) -> tuple[Question, Event, Question]:
+    """A question about a document, which 5 of 10 answers with it and 2 without it match; also the latter, and the document."""
+    document = question(77)
+    tale.open(document, "unguided")
+    drawn = DocumentDrawn(document=BlobHash(tale.log.put(canonical(document))), level="hard")
+    tale.log.append(tale.stream, [drawn])
+    return *tale.propose("open", 1, document, 2, 10, informed=5), document
 
 
 def question(number: int = 1) -> Question:
@@ -339,15 +349,23 @@ class ExampleRun:
         similarity: float = 0.25,
         agreeing: int = 0,
         voted: dict[str, Any] | None = None,
+        informed: int | None = None,
     ) -> tuple[Question, Event]:
-        """An accepted proposal; gives the question and the event of its pass-rate attempts."""
+        """An accepted proposal; gives the question and the event of its pass-rate attempts.
+
+        With `informed`, so many of as many answers that saw a document voted for the label, and are right.
+        """
         proposed, question = self._proposed(seat, attempt, parent), self._new_question()
         blob = self._blob(question)
         self._say(
             self.stream, QuestionValidated(seat=seat, question=question.id, blob=blob, similarity=similarity, aligned=aligned)
         )
-        labels = "question" if voted is None else "vote"
+        if informed is not None:
+            self._vote(self.attempt("label", question, informed, attempts, labels="vote"), seat, question, informed, True)
+        labels = "informed" if informed is not None else "question" if voted is None else "vote"
         made = self.attempt("pass_rate", question, successes, attempts, labels=labels)
+        if informed is not None:
+            self._vote(made, seat, question, successes, False)
         if voted is not None:
             counts = {"attempts": attempts, "voters": attempts, "votes": successes, "runner_up": 1} | voted
             label = self.log.put(json.dumps([pair.output for pair in question.pairs]).encode())
@@ -359,6 +377,14 @@ class ExampleRun:
         self.reward(proposed, phase, "teacher", task, [0.5 + successes / 20])
         self._say(self.stream, QuestionAccepted(seat=seat, question=question.id, blob=blob, axis="function"))
         return question, made
+
+    def _vote(self, made: Event, seat: Seat, question: Question, votes: int, informed: bool) -> None:
+        """LabelVoted by answers that saw a document, and are right, or by such as did not, and are wrong."""
+        assert isinstance(made.fact, AttemptsMade)
+        label = self.log.put(json.dumps([pair.output for pair in question.pairs]).encode())
+        counts = {"attempts": made.fact.generation.count, "voters": made.fact.generation.count, "votes": votes, "runner_up": 1}
+        fields = {"label": label, "agrees": True, "right": informed, "informed": informed}
+        self._say(self.stream, LabelVoted(of=made.version, seat=seat, question=question.id, **counts, **fields))
 
     def reject(self, seat: Seat, attempt: int, parent: Question, reason: Reason, detail: str = "") -> ExampleRun:
         """A proposal that nobody tried."""

@@ -1,4 +1,4 @@
-"""Makes a golden log: `python -m tests.support.make_golden_log tests/golden/log-schema-3-tried.sqlite`.
+"""Makes a golden log: `python -m tests.support.make_golden_log tests/golden/log-schema-3-pooled.sqlite`.
 
 One is made per schema of the store, and where kinds of facts or their schemas are new; never again. It stands for the logs that people have.
 """
@@ -7,8 +7,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from events.facts.drawn_facts import DocumentDrawn, PooledQuestion, PoolMade, ReferencesDrawn
 from events.facts.errors import BadInput
-from events.facts.types import PolicyProbed, PolicyServed, ReferencesDrawn, RunResumed
+from events.facts.types import PolicyProbed, PolicyServed, RunResumed
 from events.facts.values import BlobHash, Digest, Sampling, canonical
 from events.facts.weight_facts import WeightsPruned
 from events.stores.sqlite import SqliteLog
@@ -31,6 +32,12 @@ def main(path: Path) -> None:
     tale.in_set(1).practice()
     begun, tried = tale.begin_trial(1), Digest("7" * 64)
     tale.learn_trial(begun, tried).examine_trial(begun, tried, before=1, after=2).promote(begun, tried).in_set(0)
+    document = BlobHash(log.put(canonical(question(2))))
+    tale.open(question(2), "unguided")
+    log.append(tale.stream, [DocumentDrawn(document=document, level="hard")])
+    about, _ = tale.propose("open", 1, question(2), 2, 8, informed=5)
+    pooled = PooledQuestion(question=BlobHash(log.put(canonical(about))), document=document, level="hard")
+    log.append("run", [PoolMade(iteration=1, questions=(pooled,), similar=1)])
     tale.finish().update()
     newest = tale.policies["student"]
     log.append("policy/shared", [PolicyProbed(digest=newest, tokens=(5, 6, 7), logprobs=(-0.5, -0.25))])

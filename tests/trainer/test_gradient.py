@@ -121,10 +121,11 @@ def advantages(credit: str, groups: list[RolloutGroup]) -> list[np.ndarray]:
             return [(r - pools[g.task].mean()) / pools[g.task].std() for g, r in zip(groups, rows, strict=True)]
         case "grpo":
             return [row / (row.std() or 1) for row in within]
-        case "grpo_by_prompt":
+        case "grpo_by_prompt" | "dr_grpo_by_prompt":
             names = [group.prompt or number for number, group in enumerate(groups)]
             pools = [np.concatenate([r for other, r in zip(names, rows, strict=True) if other == name]) for name in names]
-            return [(row - pool.mean()) / (pool.std() or 1) for row, pool in zip(rows, pools, strict=True)]
+            scale = [(credit == "grpo_by_prompt" and pool.std()) or 1 for pool in pools]
+            return [(row - pool.mean()) / by for row, pool, by in zip(rows, pools, scale, strict=True)]
         case "dr_grpo":
             return within
         case "rloo" | "rloo_by_set":

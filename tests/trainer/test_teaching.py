@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from events.facts.drawn_facts import ReferencesDrawn
 from events.facts.log import Log
 from events.facts.types import (
     EpisodeFinished,
@@ -15,7 +16,6 @@ from events.facts.types import (
     QuestionProposed,
     QuestionRejected,
     QuestionValidated,
-    ReferencesDrawn,
 )
 from events.facts.values import IOPair, Question, canonical
 from events.stores.memory import MemoryLog

@@ -43,6 +43,7 @@ def test_answers_that_only_a_vote_judged_are_no_examples() -> None:
     story = example_run(MemoryLog()).run().goalpost().start()
     story.open(question(1), "unguided")
     story.propose("open", 1, question(1), 6, 10, voted={})
+    story.propose("open", 2, question(1), 6, 10, informed=8)
     assert not preferences.passed_completions(story.log)
     assert not preferences.preference_pairs(story.log)
 

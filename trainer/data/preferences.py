@@ -59,7 +59,7 @@ def _generations(log: Log) -> Iterator[tuple[Tokens, list[Tokens], list[Tokens]]
             case AttemptsMade(purpose="pass_rate" | "solve" | "practice") as fact:
                 made[event.stream, event.version] = fact
             # By a vote, an answer that passed agrees with others, which is no sign that it is right.
-            case AttemptsVerified(of=of, provenance=provenance) if provenance.labels == "vote":
+            case AttemptsVerified(of=of, provenance=provenance) if provenance.labels in ("vote", "informed"):
                 made.pop((event.stream, of), None)
             case AttemptsVerified(of=of, verdicts=verdicts) if (event.stream, of) in made:
                 rollouts = unpack_rollouts(log.get(made.pop((event.stream, of)).generation.tokens))

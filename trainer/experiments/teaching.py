@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+from events.facts.drawn_facts import ReferencesDrawn
 from events.facts.log import Event, Log
 from events.facts.questions import read_question
 from events.facts.types import (
@@ -25,7 +26,6 @@ from events.facts.types import (
     QuestionRejected,
     QuestionValidated,
     Reason,
-    ReferencesDrawn,
 )
 from events.facts.values import BlobHash, Question, QuestionId, Seat
 from events.projections.figures import RunningMean

@@ -49,6 +49,7 @@ def page(request: PageRequest) -> Page:
         "older": answers[-1].position if len(answers) == ROWS else None,
         "signs": index.signs(question=name, limit=ROWS),
         "given": [row for row in appearances if row.given],
+        "about": [row for row in appearances if row.document],
         "votes": [row.vote for row in appearances if row.vote],
         "doubts": [why for row in appearances if (why := statement_doubt(row.attempts, row.agreeing))],
     }
