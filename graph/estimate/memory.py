@@ -123,8 +123,12 @@ class Memory:
 
     @property
     def copies(self) -> float:
-        """Copies of trained weights in bfloat16 during a pass; frozen weights are cast layer by layer."""
-        return 2 * self.trained if self.config.learn.precision == "bfloat16" else 0
+        """Copies of weights in bfloat16 during a pass: trained ones, and frozen ones of the layers whose gradient is due."""
+        learn, dims = self.config.learn, self.dims
+        if learn.precision != "bfloat16":
+            return 0
+        frozen = dims.layer * (1 if learn.gradient_checkpointing else dims.layers) if learn.lora.rank else 0
+        return 2 * (self.trained + frozen)
 
     @property
     def gathered(self) -> float:
@@ -147,10 +151,12 @@ class Memory:
 
     @property
     def kept(self) -> float:
-        """Activations that one layer keeps: inputs of linear layers, and the residual stream in float32."""
-        dims, each = self.dims, DTYPE_BYTES[self.config.learn.precision]
+        """Activations that one layer keeps: inputs of linear layers, the residual stream in float32, inputs of adapters."""
+        dims, each, lora = self.dims, DTYPE_BYTES[self.config.learn.precision], self.config.learn.lora
         inputs = 2 * dims.width + dims.queries + 2 * dims.key_values + 3 * dims.inner
-        return self.batch * (each * inputs + 4 * 4 * dims.width)
+        # peft casts the input of every adapted layer to float32, for each of them anew.
+        adapted = sum(rows for name, (rows, _) in dims.linear.items() if not lora.modules or name in lora.modules)
+        return self.batch * (each * inputs + 4 * 4 * dims.width + (4 * adapted if lora.rank and each < 4 else 0))
 
     @property
     def activations(self) -> float:

@@ -122,6 +122,9 @@ def test_a_hand_computed_learner() -> None:
     assert Memory(with_settings("learn.optimizer=adamw_8bit"), SMALL, GPUS["H100"]).state == 10 * weights
     lora = Memory(with_settings("learn.lora.rank=1", "policies=separate"), SMALL, GPUS["H100"])
     assert lora.state == 4 * weights + (2 * 12 + 4) * SMALL.adapter(1)
+    adapters = Memory(with_settings(*passes[:2], "learn.lora.rank=1"), SMALL, GPUS["H100"])
+    assert adapters.activations == 2 * (layer + 512 * 4 * (5 * 10 + 20 + 30))
+    assert adapters.copies == 2 * (SMALL.adapter(1) + 2 * SMALL.layer)
     parts = Memory(with_settings(*passes, "learn.processes=4", "learn.shard=zero3"), SMALL, GPUS["H100"])
     assert parts.state == full.state / 4
     assert parts.gathered == 4 * (3 * SMALL.layer + 2 * SMALL.embeddings)
