@@ -60,7 +60,10 @@ class ProposalOutcome:
 async def propose(
     model: Model, verifier: Verifier, prompts: Prompts, questions: Sequence[Question], seat: Seat, seed: int, sampling: Sampling
 ) -> list[ProposalOutcome]:
-    """A proposal for each question, in one batch, validated and compared with those before it."""
+    """A proposal for each question, in one batch, validated and compared with those before it.
+
+    In the hard seat it is compared with the questions, too: a run has accepted them before.
+    """
     axes = [AXES[number % 2] for number in range(len(questions))]
     ask = prompts.easy if seat == "easy" else prompts.hard
     asked = [ask(question, axis) for question, axis in zip(questions, axes, strict=True)]
@@ -68,6 +71,8 @@ async def propose(
         [prompts.request(prompt, 1, derive_seed(seed, seat, number), sampling) for number, prompt in enumerate(asked)]
     )
     novelty, outcomes = Novelty(embedding("ngrams")), []
+    for question in questions if seat == "hard" else ():
+        novelty.add(question)
     for axis, reply in zip(axes, replies, strict=True):
         text = reply.completions[0].text
         result = await verifier.validate(text)

@@ -66,9 +66,11 @@ FORM_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "deduction": ("output",),
     "abduction": ("input",),
     "proposal": ("program", "message", "inputs"),
+    "hard": ("program", "message", "inputs"),
 }
-"""Answer forms that a set may hold, each in `NAME.form.md`, with their marks; `proposal` is for all prompts of the teacher."""
-FORM_GIVEN: Final[Mapping[str, tuple[str, ...]]] = {"induction": ("beginning",)}
+"""Answer forms that a set may hold, each in `NAME.form.md`, with their marks; `proposal` is for all prompts of the teacher, or
+for all but lifts where there is one for `hard`."""
+FORM_GIVEN: Final[Mapping[str, tuple[str, ...]]] = {"induction": ("beginning",), "hard": ("statement",)}
 """Marks that may stand before the first mark of an answer form; what fills them is given."""
 _SHARED: Final = {"aimed": "hard"}
 """Prompts that share the word texts of another prompt."""
@@ -325,7 +327,8 @@ def _templates(folder: Path, rules: PromptSetFormat) -> dict[str, Template]:
     for name, template in templates.items():
         _check(folder, name, template)
         kind = name.partition(".")[0]
-        owner = "induction" if kind in ("unpaired", "informed") else kind if kind in FORM_FIELDS else "proposal"
+        owner = {"unpaired": "induction", "informed": "induction", **_SHARED}.get(kind, kind)
+        owner = owner if owner in forms or owner in ("induction", "deduction", "abduction") else "proposal"
         if owner in forms and kind not in ("system", "certainty"):
             templates[name] = _with_form(template, folder / f"{owner}.form.md", forms[owner], owner)
     return {name: _without_last_line_end(template) for name, template in templates.items()} if chat else templates

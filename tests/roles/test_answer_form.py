@@ -70,3 +70,13 @@ def test_a_form_is_part_of_the_prompts_it_is_for(tmp_path) -> None:
     assert changed.induction(FUNCTION) == answer
     form.unlink()
     assert Prompts.named(str(tmp_path / "set")).easy(FUNCTION, "io").form == ()
+
+
+def test_a_lift_may_have_a_form_of_its_own_that_begins_with_its_lemma(tmp_path) -> None:
+    shutil.copytree(SHIPPED_PROMPTS / "short", tmp_path / "set")
+    prompts = Prompts.named("short")
+    lift = prompts.hard(FUNCTION, "io")
+    assert lift.form[0] == CompletionPart(given=f"```message\n{FUNCTION.statement} Then", stops=("\n",))
+    assert lift.form[1:] == prompts.aimed(FUNCTION, FUNCTION, "io").form[1:] == prompts.easy(FUNCTION, "io").form[1:]
+    (tmp_path / "set" / "hard.form.md").unlink()
+    assert Prompts.named(str(tmp_path / "set")).hard(FUNCTION, "io").form == prompts.easy(FUNCTION, "io").form
