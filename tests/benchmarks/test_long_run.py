@@ -63,6 +63,7 @@ def test_answers_are_as_many_as_is_said_and_what_passed_is_a_program(log: Log) -
 def test_there_is_something_to_find_in_it(log: Log, tmp_path: Path) -> None:
     with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up()
+        indexing.catch_up_signs()
         index = indexing.index
         for query in (
             "verdict:timeout axis:io passrate<0.5",
