@@ -43,7 +43,7 @@ from roles.model import Model
 from roles.prompt import Prompts
 from roles.questions.load import load_questions
 from roles.questions.passable import PromptWindow, passable
-from roles.questions.pocket_folders import POCKET_FOLDERS
+from roles.questions.pocket_folders import FIRST_POCKET, POCKET_FOLDERS
 from roles.questions.question_set import QuestionList, QuestionSet, Split
 from roles.solver import Solver
 from roles.teacher import Teacher
@@ -373,7 +373,8 @@ def _truth(goalposts: str) -> ReferenceProgram | None:
 
 
 def _grounding(source: str) -> Grounding | None:
-    if source not in POCKET_FOLDERS:
+    """What decides grounding: the pocket world, for its documents and for the files of others that ship with it."""
+    if source not in POCKET_FOLDERS and not Path(source).resolve().is_relative_to(POCKET_FOLDERS[FIRST_POCKET]):
         return None
     from roles.pocket.world import grounded
 
