@@ -214,15 +214,7 @@ def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewe
     example.examine_trial(begun, tried, before=1, after=2).promote(begun, tried)
     example.finish().update().evaluate(attempts=1, successes=1).calibrate(scores=[(True, 0.75, 0.875)])
     wait_until_indexed(viewer, "first")
-    asked, _, document = about_a_document(example.start())
-    wait_until_indexed(viewer, "first")
     client = TestClient(make_app(viewer))
-    page = client.get(f"/runs/first/questions/{asked.id}").text
-    assert f"In iteration {example.iteration} written at level hard, about document <a" in page
-    assert "5 of 10 answers have equal outputs against 1 with the document: they are the label" in page
-    assert f"/runs/first/questions/{document.id}" in page
-    page = client.get(f"/runs/first/questions/{document.id}").text
-    assert document.statement in page
     page = client.get(f"/runs/first/questions/{summary.fact.question}").text
     assert f"In iteration {example.iteration} a text was given to the student to learn as a certain answer, 4 tokens" in page
     assert "1 given text<" in client.get(f"/runs/first/policies/{example.policies['student']}").text
@@ -238,3 +230,11 @@ def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewe
         assert label in client.get(f"/runs/first/{address}").text
     page = client.get(f"/runs/first/questions/{lemma.id}").text
     assert "7 of 10 attempts agree with each other, not with the program: the statement may not describe it." in page
+    asked, _, document = about_a_document(example.start())
+    wait_until_indexed(viewer, "first")
+    page = client.get(f"/runs/first/questions/{asked.id}").text
+    assert f"In iteration {example.iteration} written at level hard, about document <a" in page
+    assert "5 of 10 answers have equal outputs against 1 with the document: they are the label" in page
+    assert f"/runs/first/questions/{document.id}" in page
+    page = client.get(f"/runs/first/questions/{document.id}").text
+    assert document.statement in page
