@@ -89,7 +89,9 @@ class ViewerProcess:
     def wait_until_indexed(self, run: str) -> None:
         """Wait until it has read and indexed all of a run."""
         client, deadline = PageClient(self.address), time.monotonic() + INDEX_TIMEOUT_S
-        while "Reading the log" in client.read(f"/runs/{run}/goalposts"):
+        while "Reading the log" in client.read(f"/runs/{run}/goalposts") or "Still searching" in client.read(
+            f"/runs/{run}/suspicion"
+        ):
             if time.monotonic() > deadline:
                 raise GaspError(f"The viewer has not read the log within {INDEX_TIMEOUT_S:.0f} s; make a shorter one.")
             time.sleep(1)

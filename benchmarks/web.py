@@ -50,6 +50,7 @@ with closing(open_log(sys.argv[1], read_only=True)) as log:
     began = time.process_time()
     with closing(Indexer(log, Path(sys.argv[2]))) as indexing:
         indexing.catch_up()
+        indexing.catch_up_signs()
     taken = time.process_time() - began
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(log.head().position, read, taken, os.stat(sys.argv[2]).st_size, memory)"""

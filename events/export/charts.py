@@ -26,6 +26,7 @@ REASONS: Final[Mapping[str, tuple[Reason, ...]]] = {
     "broken or unsafe": ("unsafe", "broken", "nondeterministic"),
     "degenerate": ("degenerate",),
     "not novel": ("not_novel",),
+    "not of its document": ("copied", "ungrounded"),
     "too easy": ("too_easy",),
     "too hard": ("too_hard",),
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from events.facts.fact import Fact
 from events.facts.values import Digest, OptimizerStep
@@ -91,5 +89,5 @@ class StudentPromoted(Fact):
     """Its weights."""
     gain: float
     """Mean gain of all trials of the last iterations, which exceeded the threshold."""
-    window: Annotated[int, Field(ge=1)]
+    window: int
     """How many iterations that were."""

@@ -20,6 +20,7 @@ from events.facts.log import ReadableLog
 from events.facts.values import QuestionId
 from events.index.query import AFTER_ALL_TEXTS, KINDS, Kind, parse_query, select_rows
 from events.index.rows import (
+    SIGN_KINDS,
     AppearanceEntry,
     AttemptsEntry,
     EpisodeEntry,
@@ -63,6 +64,7 @@ class Index:
         self._db = connect(path, reading=True)
         self._db.row_factory = sqlite3.Row
         self._lock = threading.Lock()
+        self._log = log
         self._texts = TextCache(log)
 
     def _ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
@@ -89,8 +91,14 @@ class Index:
 
     @property
     def signs_position(self) -> int:
-        """Position of the last question or answer in which signs were searched."""
+        """Position of the last question or answer in which signs of reward hacking were searched."""
         return self._checkpoint("signs")
+
+    @property
+    def has_all_signs(self) -> bool:
+        """Whether signs were searched in all that is indexed."""
+        following = next(self._log.read(after=self.signs_position, kinds=SIGN_KINDS, limit=1), None)
+        return following is None or following.position > self.position
 
     def _checkpoint(self, consumer: str) -> int:
         rows = self._ask("SELECT position FROM checkpoint WHERE consumer = ?", consumer)

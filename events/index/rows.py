@@ -7,13 +7,17 @@ shows them makes them safe.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from events.facts.types import Purpose, Reason
 from events.facts.values import Axis, BlobHash, Digest, Level, Outcome, QuestionId, Seat, Task
 
 Origin = Literal["goalpost", "lemma", "lift", "open", "practice", "document"]
 """The origin of a question: for proposals, what it was to become. `document`: it is no question, but what some are about."""
+
+
+SIGN_KINDS: Final = ("goalpost_added", "question_validated", "attempts_verified")
+"""Kinds of the facts in which signs of reward hacking are searched."""
 
 
 @dataclass(frozen=True)

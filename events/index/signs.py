@@ -10,7 +10,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
 
 from events.facts.log import Event
 from events.facts.types import AttemptsVerified, GoalpostAdded, QuestionValidated
@@ -43,9 +42,6 @@ def _candidate_programs(texts: Sequence[str], rules: JudgingRules, entry: str) -
 
 class SignIndexer:
     """Writes the signs in questions and answers to an index."""
-
-    KINDS: ClassVar = ("goalpost_added", "question_validated", "attempts_verified")
-    """Kinds of the facts that it reads."""
 
     def __init__(self, texts: TextCache) -> None:
         self._texts = texts

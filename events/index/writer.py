@@ -17,6 +17,7 @@ from events.facts.errors import LogCorrupt, LogError
 from events.facts.log import ProgressCallback, ReadableLog, event_at, ignore_progress
 from events.index.entries import FactIndexer
 from events.index.reader import Index
+from events.index.rows import SIGN_KINDS
 from events.index.schema import create_tables, open_for_writing
 from events.index.signs import SignIndexer
 from events.index.texts import TextCache
@@ -40,7 +41,7 @@ class Indexer:
         self._db = open_for_writing(path)
         texts = TextCache(log)
         self._rows = Consumer(log, "index", self._db, FactIndexer(texts).write)
-        self._signs = Consumer(log, "signs", self._db, SignIndexer(texts).write, kinds=SignIndexer.KINDS, behind="index")
+        self._signs = Consumer(log, "signs", self._db, SignIndexer(texts).write, kinds=SIGN_KINDS, behind="index")
         self.index = Index(log, path)
 
     def catch_up(self, on_progress: ProgressCallback = ignore_progress, stop: Callable[[], bool] = lambda: False) -> None:

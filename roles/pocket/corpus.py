@@ -117,18 +117,22 @@ class Corpus:
         while True:
             whole, shown = _shown(rng)
             steps = _about(whole, level, rng)
-            proposal = _proposal(steps, rng, "usual") if steps else None
+            proposal = _proposal(steps, rng, "usual") if steps and split_of(steps) == "train" else None
             if proposal:
                 break
         prompt = self._prompts.document(_as_document(shown), level).text
         return CorpusExample(prompt, proposal[0], "document", proposal[1])
 
     def _informed(self, rng: random.Random) -> CorpusExample:
-        whole, shown = _shown(rng, by_chance=True)
-        kept = rng.sample(range(len(whole)), rng.randint(1, len(whole)))
-        steps = tuple(step for number, step in enumerate(whole) if number in kept)
-        if rng.random() < 0.3:
-            steps = _with_more(steps, whole[0], 1, rng)
+        while True:
+            whole, shown = _shown(rng, by_chance=True)
+            kept = rng.sample(range(len(whole)), rng.randint(1, len(whole)))
+            steps = tuple(step for number, step in enumerate(whole) if number in kept)
+            if rng.random() < 0.3:
+                steps = _with_more(steps, whole[0], 1, rng)
+            # Part of a training structure may be a structure of another split.
+            if split_of(steps) == "train":
+                break
         lines = dict(shown)
         written = [lines.get(step.phrase) or Step(half_known(step.operation, rng), step.k).line for step in steps]
         asked = question(steps, [draw_input(whole[0].operation.family, rng) for _ in range(3)])

@@ -199,7 +199,7 @@ def test_a_query_is_a_row_of_terms(query: str, terms: list[QueryTerm]) -> None:
         ("colour:red", "the field 'colour', and the fields are kind, verdict, .*; take one of them, or put"),
         ("x=1", "the field 'x', and the fields are .*passrate.* in quotes"),
         ("verdict:fine", "verdict 'fine', and there is no such; take one of passed, wrong_answer, "),
-        ("kind:event", "kind 'event', .* goalpost, lemma, lift, open, practice, answers"),
+        ("kind:event", "kind 'event', .* goalpost, lemma, lift, open, practice, document, answers"),
         ("accepted:perhaps", "take one of yes, no"),
         ("passrate<few", "compares passrate with 'few', which is no number; write for instance passrate<0.5"),
         ("passrate:nan", "compares passrate with 'nan', which is no number; write"),

@@ -118,6 +118,7 @@ def test_json_of_each_has_these_fields(trace: Trace, run: Path) -> None:
             "advantage_estimator",
             "sampled",
             "estimator_assumed",
+            "sure",
             "policy",
             "sampling",
             "seed",

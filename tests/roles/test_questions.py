@@ -111,7 +111,7 @@ def test_lines_and_lists_plain_and_gzipped_are_read_alike(tmp_path, packed, list
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("humanevil", "There is no question set 'humanevil': .*pocket, pocket2, livecodebench, humaneval"),
+        ("humanevil", "There is no question set 'humanevil': .*pocket, pocket2, pocket3, livecodebench, humaneval"),
         ("{folder}", "is a folder"),
         ("humaneval:{folder}", "is a folder"),
         ("humaneval:{folder}/none", "cannot be read"),

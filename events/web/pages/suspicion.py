@@ -28,7 +28,7 @@ def page(request: PageRequest) -> Page:
         "rule": rule,
         "shifts": [sign for sign in all_shifts if rule in ("", sign.rule)] if before is None else [],
         "signs": signs,
-        "searched": index.signs_position,
+        "searched": None if index.has_all_signs else index.signs_position,
         "older": signs[-1].position if len(signs) == ROWS else None,
     }
     return Page("suspicion.html", "Suspicion", model)
