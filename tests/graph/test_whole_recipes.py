@@ -213,8 +213,9 @@ def test_a_teacher_learns_about_documents_then_a_student_from_the_pool_and_a_rep
     save_questions(tmp_path / "few.jsonl", load_questions("pocket", "documents").questions[:3])
     config = Config(
         recipe="darc",
+        seed=1,
         documents={"source": str(tmp_path / "few.jsonl"), "iterations": 1, "proposals": 3, "attempts": 4, "share": 0.25},
-        **SMALL | {"play": {"iterations": 3, "episodes": 9, "attempts": 4, "practice": 4, "practice_attempts": 4}},
+        **SMALL | {"play": {"iterations": 3, "episodes": 9, "attempts": 4, "practice": 4, "practice_attempts": 8}},
     )
     with closing(create_run(tmp_path / "run", config, read_inputs(config))) as log:
         asyncio.run(play(tmp_path / "run", config, log, runner))
