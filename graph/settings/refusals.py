@@ -126,6 +126,8 @@ def _of_the_trials(config: Config) -> Iterator[str]:
         yield f"policies=shared would try the teacher's weights with the student's; {recipe} needs policies=separate."
     if config.learn.staleness:
         yield f"learn.staleness={config.learn.staleness} plays ahead of the trials that {recipe} waits for; set it to 0."
+    if config.learn.epochs > 1:
+        yield f"learn.epochs={config.learn.epochs} would multiply the steps of a trial; set it to 1, and trials.steps higher."
     if play.shares > 1:
         yield f"play.shares={play.shares} divides an iteration, and {recipe} tries it as a whole; set it to 1."
     what, episodes = ("play.practice", play.practice) if plan.real_data else ("play.episodes", play.episodes)

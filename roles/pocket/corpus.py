@@ -17,7 +17,7 @@ from events.facts.values import LEVELS, Axis, IOPair, Level, Question
 from events.pure.answer_parsing import INPUTS
 from roles.certainty_words import WORDS
 from roles.given_text import certainty_question
-from roles.pocket.generation import FIRST, Generation
+from roles.pocket.generation import FIRST, PocketGeneration
 from roles.pocket.operations import FAMILIES, OPERATIONS, Operation, look_alikes
 from roles.pocket.world import (
     Composition,
@@ -60,7 +60,7 @@ class CorpusExample:
 class Corpus:
     """Draws examples with the prompts of a folder."""
 
-    def __init__(self, prompts: Prompts, generation: Generation = FIRST) -> None:
+    def __init__(self, prompts: Prompts, generation: PocketGeneration = FIRST) -> None:
         self._prompts = prompts
         self._generation = generation
 

@@ -1,7 +1,7 @@
 """Generations of the pocket weights: what each was pretrained on, and where it ships.
 
-All generations share one world (`operations`, `world`) and one way of pretraining (`corpus`, `pretrain`); a `Generation` says
-what differs.
+All generations share one world (`operations`, `world`) and one way of pretraining (`corpus`, `pretrain`); a
+`PocketGeneration` says what differs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from roles.questions.pocket_folders import POCKET_FOLDERS
 
 
 @dataclass(frozen=True)
-class Generation:
+class PocketGeneration:
     """One pretraining of the pocket model. Its name is that of its weights, its prompt set and its questions in settings."""
 
     name: str
@@ -28,7 +28,7 @@ class Generation:
     """Peak learning rate."""
     goalposts: tuple[int, ...]
     """Numbers of rare operations of candidates for goalposts, in turn."""
-    start: Generation | None = None
+    start: PocketGeneration | None = None
     """Whose weights the pretraining begins with; None: random ones."""
     batch: int = 32
     """Examples of a step."""
@@ -48,14 +48,14 @@ class Generation:
         return POCKET_FOLDERS[self.name] / "questions"
 
 
-FIRST: Final = Generation(
+FIRST: Final = PocketGeneration(
     name="pocket",
     kinds={"induction": 0.50, "easy": 0.24, "hard": 0.18, "deduction": 0.05, "abduction": 0.03},
     steps=2600,
     rate=3e-3,
     goalposts=(8,),
 )
-SECOND: Final = Generation(
+SECOND: Final = PocketGeneration(
     name="pocket2",
     kinds={
         "induction": 0.34,
@@ -73,7 +73,7 @@ SECOND: Final = Generation(
     certainty=0.06,
     pieces=r"# Are you sure\?| I am (?:un)?sure\.|",
 )
-THIRD: Final = Generation(
+THIRD: Final = PocketGeneration(
     name="pocket3",
     kinds={
         "induction": 0.14,
@@ -94,11 +94,11 @@ THIRD: Final = Generation(
     certainty=0.06,
     pieces=SECOND.pieces,
 )
-GENERATIONS: Final[Mapping[str, Generation]] = {generation.name: generation for generation in (FIRST, SECOND, THIRD)}
+GENERATIONS: Final[Mapping[str, PocketGeneration]] = {generation.name: generation for generation in (FIRST, SECOND, THIRD)}
 """By name."""
 
 
-def named_generation(name: str) -> Generation:
+def named_generation(name: str) -> PocketGeneration:
     """The generation of this name; BadInput where there is none."""
     if name not in GENERATIONS:
         raise BadInput(f"There is no generation {name!r} of the pocket weights; take one of {', '.join(GENERATIONS)}.")

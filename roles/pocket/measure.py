@@ -22,7 +22,7 @@ from events.process import shutdown
 from roles.certainty_words import WORDS
 from roles.given_text import answer_of, certainty_question
 from roles.model import GenerationRequest, Model
-from roles.pocket.generation import FIRST, GENERATIONS, Generation, named_generation
+from roles.pocket.generation import FIRST, GENERATIONS, PocketGeneration, named_generation
 from roles.pocket.operations import FAMILIES
 from roles.pocket.questions import candidates
 from roles.pocket.world import difficulty, generate, grounded, motifs, opener, read_statement, truth
@@ -114,7 +114,7 @@ class Measure:
         return counts[WORDS[True]] / max(1, counts[WORDS[True]] + counts[WORDS[False]])
 
 
-async def report(measure: Measure, generation: Generation) -> str:
+async def report(measure: Measure, generation: PocketGeneration) -> str:
     """The figures as Markdown."""
     lines = [_header("rare operations", _DEPTHS)]
     for name, sampling in (("T = 1", _PROGRAM), ("T = 0.6", _PROGRAM.model_copy(update={"temperature": 0.6}))):

@@ -19,7 +19,7 @@ import typer
 
 from events.cli.app import run_app
 from roles.pocket.corpus import Corpus, CorpusExample
-from roles.pocket.generation import FIRST, GENERATIONS, Generation, named_generation
+from roles.pocket.generation import FIRST, GENERATIONS, PocketGeneration, named_generation
 from roles.pocket.tokenizer import CONTEXT, train_tokenizer
 from roles.prompt import SHIPPED_PROMPTS, Prompts
 
@@ -40,7 +40,7 @@ _REPORT: Final = 100
 class PretrainSettings:
     """Settings of one pretraining."""
 
-    generation: Generation = FIRST
+    generation: PocketGeneration = FIRST
     seed: int = 0
     width: int = 128
     layers: int = 4

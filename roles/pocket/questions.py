@@ -13,7 +13,7 @@ import typer
 
 from events.cli.app import run_app
 from events.facts.values import Question
-from roles.pocket.generation import FIRST, GENERATIONS, Generation, named_generation
+from roles.pocket.generation import FIRST, GENERATIONS, PocketGeneration, named_generation
 from roles.pocket.world import Split, annotated, generate, read_statement
 from roles.questions.question_set import save_questions
 
@@ -30,7 +30,7 @@ def deep(split: Split, seed: int, count: int) -> list[Question]:
     return [question for both in zip(near, anywhere, strict=True) for question in both]
 
 
-def candidates(seed: int, count: int, generation: Generation = FIRST) -> list[Question]:
+def candidates(seed: int, count: int, generation: PocketGeneration = FIRST) -> list[Question]:
     """Questions of the target region, with the numbers of rare operations that goalposts of the generation have, in turn."""
     return generate("goalposts", count, seed, rare=generation.goalposts, families=("lists", "strings"), region="target")
 

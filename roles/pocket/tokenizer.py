@@ -22,7 +22,7 @@ _PIECES: Final = r"    [^\n]*\n|[a-z](?=[a-z]*')|'(?=[a-z]+')|'\n|, -?\d|\d|, [a
 
 
 def train_tokenizer(texts: Iterable[str], pieces: str = "") -> PreTrainedTokenizerFast:
-    """A tokenizer for texts like these; `pieces`: further ones to keep together, see `Generation.pieces`."""
+    """A tokenizer for texts like these; `pieces`: further ones to keep together, see `PocketGeneration.pieces`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -75,6 +75,7 @@ WRONG = [
     ("pocket", [*VOTED, "play.topics=[]"], "topics is empty, and recipe sqlm writes about topics"),
     ("pocket", [*TRIED, "policies=shared"], "policies=shared would try the teacher's weights with the student's; recipe soar"),
     ("pocket", [*TRIED, "learn.staleness=1"], "staleness=1 plays ahead of the trials that recipe soar waits for"),
+    ("pocket", [*TRIED, "learn.epochs=2"], "epochs=2 would multiply the steps of a trial"),
     ("pocket", [*TRIED, "play.shares=2"], "shares=2 divides an iteration, and recipe soar tries it as a whole"),
     ("pocket", [*TRIED, "trials.sets=65"], "episodes=64 episodes cannot be divided into trials.sets=65 sets"),
     ("pocket", [*TRIED, "trials.students=5"], "attempts=8 attempts leave fewer than two for each of trials.students=5"),

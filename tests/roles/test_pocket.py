@@ -17,7 +17,7 @@ from roles.model import GenerationRequest
 from roles.models.transformers import TransformersModel
 from roles.pocket import QUESTIONS, WEIGHTS, world
 from roles.pocket.corpus import Corpus, half_known
-from roles.pocket.generation import GENERATIONS, SECOND, Generation
+from roles.pocket.generation import GENERATIONS, SECOND, PocketGeneration
 from roles.pocket.operations import FAMILIES, OPERATIONS
 from roles.pocket.questions import candidates, deep, train
 from roles.prompt import SHIPPED_PROMPTS, Prompts, Rendered
@@ -99,7 +99,7 @@ def test_no_structure_is_in_two_splits() -> None:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS.values(), ids=GENERATIONS)
-def test_the_corpus_holds_no_structure_of_another_split(generation: Generation) -> None:
+def test_the_corpus_holds_no_structure_of_another_split(generation: PocketGeneration) -> None:
     rng, corpus = random.Random(0), Corpus(Prompts.named(generation.name), generation)
     held_out = {q.statement for split in ("validation", "test", "goalposts") for q in shipped(split)}
     for _ in range(2000):

@@ -17,7 +17,7 @@ from events.facts.values import QuestionId
 from events.projections.run_summary import RunSummary, fold
 from events.pure.estimators import pass_at_k
 from trainer.experiments.teaching import TeacherMeasures, teacher_measures
-from trainer.experiments.votes import Vote, votes
+from trainer.experiments.votes import VotedQuestion, votes
 
 QUESTION_SETS: Final = ("validation", "test", "goalposts")
 """Question sets that a run evaluates by itself."""
@@ -82,7 +82,7 @@ class RunOutcome:
     costs: RunCosts
     calibrations: Sequence[Calibration] = ()
     """In the order of the log."""
-    votes: Sequence[Vote] = ()
+    votes: Sequence[VotedQuestion] = ()
     """In the order of the log."""
 
     def with_shared_start(self, others: Iterable[RunOutcome]) -> RunOutcome:

@@ -17,7 +17,7 @@ from events.pure.estimators import seed_contributions, student_interval, wilson_
 from trainer.experiments.experiment_plan import TableName
 from trainer.experiments.outcome import QUESTION_SETS, RunOutcome
 from trainer.experiments.results import Estimate, Results
-from trainer.experiments.votes import Vote
+from trainer.experiments.votes import VotedQuestion
 
 BEFORE: Final = "before"
 """Stands for the recipe in rows of the first weights."""
@@ -161,7 +161,7 @@ def window_name(window: range) -> str:
     return f"{window[0]} to {window[-1]}"
 
 
-def _vote_columns(votes: Sequence[Vote]) -> dict[str, RunningMean]:
+def _vote_columns(votes: Sequence[VotedQuestion]) -> dict[str, RunningMean]:
     figures, agrees = VoteFigures(), _mean(*(vote.result.agrees for vote in votes))
     for vote in votes:
         figures.apply(vote.result)

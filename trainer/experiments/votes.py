@@ -15,8 +15,8 @@ from roles.pocket.world import read_statement
 _KINDS: Final = ("episode_started", "question_validated", "label_voted")
 
 
-class Composition(NamedTuple):
-    """What a statement of the pocket world asks for."""
+class Stratum(NamedTuple):
+    """What questions of the pocket world are counted together by."""
 
     region: Literal["target", "rest"]
     """`target` if any operation is of those that goalposts are made of."""
@@ -24,16 +24,16 @@ class Composition(NamedTuple):
     """Rare operations."""
 
 
-class Vote(NamedTuple):
+class VotedQuestion(NamedTuple):
     """A vote on the outputs of a proposed question."""
 
     iteration: int
     result: LabelVoted
-    composition: Composition | None
+    composition: Stratum | None
     """None for a statement that is not the pocket world's."""
 
 
-def votes(log: Log) -> Iterator[Vote]:
+def votes(log: Log) -> Iterator[VotedQuestion]:
     """All votes of a run, in the order of the log.
 
     Raises:
@@ -49,13 +49,13 @@ def votes(log: Log) -> Iterator[Vote]:
                 blobs[question] = blob
             case LabelVoted(question=question) as result:
                 statement = read_question(log, blobs[question]).statement
-                yield Vote(iterations[event.stream], result, composition(statement))
+                yield VotedQuestion(iterations[event.stream], result, composition(statement))
 
 
-def composition(statement: str) -> Composition | None:
+def composition(statement: str) -> Stratum | None:
     """What a statement is composed of; None if it is not the pocket world's."""
     steps = read_statement(statement)
     if steps is None:
         return None
     rare = [step.operation for step in steps if step.operation.rare]
-    return Composition("target" if any(operation.target for operation in rare) else "rest", len(rare))
+    return Stratum("target" if any(operation.target for operation in rare) else "rest", len(rare))
