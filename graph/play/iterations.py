@@ -39,7 +39,7 @@ from events.text.logging import logger, seconds_since
 from events.text.safe_text import one_line
 from events.text.secrets import mask
 from graph.play.build import Graph
-from graph.play.context import NodeContext, accepted_by_iteration, accepted_in, cross_share_repeats
+from graph.play.context import NodeContext, accepted_by_iteration, accepted_in
 from graph.play.edges import end_reason, successor
 from graph.play.episode_sampling import QuestionPools, SampledEpisode, sample_episodes
 from graph.play.evaluation import Evaluator
@@ -48,7 +48,7 @@ from graph.play.player_log import PlayerLog
 from graph.play.pool import record_pool
 from graph.play.resumed_calls import EarlierCalls, earlier_calls
 from graph.play.scheduler import Scheduler
-from graph.play.shares import Share, ShareBoard, SharePlayer
+from graph.play.shares import Share, ShareBoard, SharePlayer, cross_share_repeats
 from graph.play.state import EpisodeState, fold_episode
 from graph.play.trainer_process import TrainerProcess
 from graph.play.trials import TrialRunner

@@ -21,6 +21,7 @@ from events.process.activity import Activity
 from events.projections.players import OBSERVED_PLAYER
 from events.stores.claims import Claims
 from events.text.logging import logger
+from graph.play.context import NodeContext, accepted_in
 
 END_KINDS: Final = frozenset({"episode_finished", "episode_failed", "attempts_verified"})
 POLL_S: Final = 0.1
@@ -190,3 +191,13 @@ class SharePlayer:
         finally:
             if claim is not None:
                 self.claims.release(claim)
+
+
+def cross_share_repeats(context: NodeContext, streams: Sequence[str], shares: int) -> int:
+    """How many questions a share accepted that are too similar to one of a share before it, which it could not know."""
+    repeats, before = 0, context.novelty.empty()
+    for number in range(shares):
+        own = list(accepted_in(context.log, streams[number::shares]))
+        repeats += sum(before.similarity(question) > context.similarity for question in own)
+        before.add(*own)
+    return repeats

@@ -164,9 +164,9 @@ class Trainer:
     def _tried(self, cursor: Cursor, iteration: IterationRollouts, end: Event) -> TrialLearned | None:
         """The trial, made in this run, whose student an update promotes; None where it has to be learned, or there is none."""
         trial = iteration.trial
-        if trial is None or isinstance(end.fact, TrialStarted) or "student" not in POLICY_ROLES[cursor.name]:
+        if trial is None or isinstance(end.fact, TrialStarted) or "student" not in POLICY_ROLES[cursor.name] or cursor.source:
             return None
-        facts = (event.fact for event in self._log.read(cursor.stream, kinds=("trial_learned",)) if cursor.source == 0)
+        facts = (event.fact for event in self._log.read(cursor.stream, kinds=("trial_learned",)))
         made = [fact for fact in facts if isinstance(fact, TrialLearned) and fact.iteration == trial.iteration]
         return next((fact for fact in made if (fact.set, fact.student) == (trial.set, trial.student)), None)
 
