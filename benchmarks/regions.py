@@ -1,7 +1,8 @@
-"""Makes question files of two regions of the pocket world, which experiments evaluate on: `python -m benchmarks.regions`.
+"""Makes question files of the pocket world, which experiments evaluate on: `python -m benchmarks.regions`.
 
 `rest`, and `validation` to choose settings by: held-out questions whose rare operations training questions have, too.
 `target`: questions with rare operations that only goalposts are made of.
+`hard`, and `hard-test`: long questions of the whole world, which the model seldom solves.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ app = typer.Typer(add_completion=False)
 
 
 def files(seed: int = 0) -> dict[str, list[Question]]:
-    """Questions by file: held out from the region of the training questions, and from the target region."""
-    near = {"rare": (1, 2, 3)}
+    """Questions by file; no two files but `rest` and `target` share a split, so that they share no structure either."""
+    near, long = {"rare": (1, 2, 3)}, {"rare": (3, 4, 5)}
     return {
         "rest": generate("test", COUNT, seed, region="rest", **near),
         "validation": generate("validation", COUNT, seed, region="rest", **near),
         "target": generate("test", COUNT, seed, region="target", rare=(1, 2), families=("lists", "strings")),
+        "hard": generate("goalposts", COUNT, seed, **long),
+        "hard-test": generate("test", COUNT, seed, **long),
     }
 
 
