@@ -52,6 +52,7 @@ from events.facts.values import (
     Generation,
     IOPair,
     LabelSource,
+    Level,
     OptimizerStep,
     Phase,
     Provenance,
@@ -69,13 +70,13 @@ START_WEIGHTS = Digest(hashlib.sha256(b"start").hexdigest())
 PROVENANCE = Provenance(image="sha256:0", limits={"seconds": 6.0})
 
 
-def about_a_document(tale: ExampleRun) -> tuple[Question, Event, Question]:
-    """A question about a document, which 5 of 10 answers with it and 2 without it match; also the latter, and the document."""
+def about_a_document(tale: ExampleRun, level: Level = "hard", matching: int = 2) -> tuple[Question, Event, Question]:
+    """A question about a document, which 5 of 10 answers with it and so many without it match; also the latter, and the document."""
     document = question(77)
     tale.open(document, "unguided")
-    drawn = DocumentDrawn(document=BlobHash(tale.log.put(canonical(document))), level="hard")
+    drawn = DocumentDrawn(document=BlobHash(tale.log.put(canonical(document))), level=level)
     tale.log.append(tale.stream, [drawn])
-    return *tale.propose("open", 1, document, 2, 10, informed=5), document
+    return *tale.propose("open", 1, document, matching, 10, informed=5), document
 
 
 def question(number: int = 1) -> Question:

@@ -15,7 +15,7 @@ from events.projections.figures import RunningMean
 from events.stores import open_log
 from roles.pocket.operations import OPERATIONS
 from roles.pocket.world import Step, statement
-from tests.support.example_runs import example_run
+from tests.support.example_runs import START_WEIGHTS, about_a_document, example_run
 from trainer.experiments.experiment_plan import ExperimentPlan, Prediction
 from trainer.experiments.figures import plots_of
 from trainer.experiments.page import page
@@ -63,6 +63,30 @@ def voted_run(folder: Path, recipe: str, seed: int, votes: Votes) -> None:
         tale.end()
 
 
+def tried_run(folder: Path, recipe: str, seed: int, gains: list[tuple[int, int]], promoted: int) -> None:
+    """A run with two trials an iteration, on four goalposts of which one is passed before, and promotions of the first."""
+    with closing(open_log(folder / f"{recipe}-{seed}" / "log.sqlite", create=True)) as log:
+        tale = example_run(log).run(recipe=recipe, seed=seed)
+        for pair in gains:
+            tale.start(0)
+            begun = [tale.begin_trial(number) for number in (1, 2)]
+            for trial, gain in zip(begun, pair, strict=True):
+                tale.examine_trial(trial, START_WEIGHTS, before=1, after=1 + gain)
+            if tale.iteration <= promoted:
+                tale.promote(begun[0], START_WEIGHTS)
+            tale.finish()
+        tale.end()
+
+
+def document_run(folder: Path, recipe: str, seed: int, matching: dict[str, int]) -> None:
+    """A run with a question about a document at each level, which so many of 10 answers match without the document."""
+    with closing(open_log(folder / f"{recipe}-{seed}" / "log.sqlite", create=True)) as log:
+        tale = example_run(log).run(recipe=recipe, seed=seed).start(len(matching))
+        for level, count in matching.items():
+            about_a_document(tale, level, count)
+        tale.finish().end()
+
+
 PAIR = IOPair(input="[1]", output="[1]")
 
 
@@ -86,6 +110,17 @@ def rows(results: Results, table: str) -> dict[tuple[str, ...], dict[str, float 
     cells = TABLES[table].cells(results)
     means = {key: {name: estimate(means) for name, means in row.items()} for key, row in cells.items()}
     return {key: {name: mean and mean.value for name, mean in row.items()} for key, row in means.items()}
+
+
+@pytest.fixture(scope="module")
+def more_runs(tmp_path_factory) -> Results:
+    """A recipe that tries sets, and one that writes about documents."""
+    folder = tmp_path_factory.mktemp("more") / "runs"
+    tried_run(folder, "soar", 0, [(1, -1), (0, 2)], promoted=1)
+    tried_run(folder, "soar", 1, [(0, 0), (-1, 0)], promoted=0)
+    document_run(folder, "darc", 0, {"hard": 2, "medium": 4, "easy": 6})
+    document_run(folder, "darc", 1, {"hard": 3, "medium": 3, "easy": 2})
+    return read(ExperimentPlan(name="lab", seeds=(0, 1), recipes={"soar": {}, "darc": {}}), folder)
 
 
 def test_certainty_is_a_mean_over_seeds_before_and_after(runs):
@@ -120,6 +155,32 @@ def test_labels_are_counted_by_window_and_by_what_questions_are_made_of(runs):
     assert estimate(alike) == (0, 0, pytest.approx(0.3244, abs=1e-4))
     assert difference(alike, {0: RunningMean(0.5, 1), 1: RunningMean(0.5, 1)}) == (-0.5, -0.5, pytest.approx(-0.1756, abs=1e-4))
     assert composition("no statement of this world") is None
+
+
+def test_trials_are_counted_by_window_and_promotions_have_wilsons_interval(more_runs):
+    table = rows(more_runs, "trials")
+    assert table["soar", "1"] == {"trials": 2, "passed before": 0.25, "passed after": 0.25, "gain": 0, "promotions": 0.5}
+    # Of four goalposts each: 0 and 2 gained by one seed, -1 and 0 by the other.
+    assert table["soar", "2"]["gain"] == pytest.approx(1 / 16)
+    assert rows(more_runs, "promotions")["soar",]["trials that gained"] == 0.25
+    text = page("lab", more_runs, plots_of(more_runs))
+    # One of four: Wilson's interval, where Student's over two seeds would say nothing.
+    assert "| `soar` | 2 | 4 | 1 | 25.0 % (4.6 to 69.9) | 8 |" in text
+    assert "Of *promoted*, *trials that gained*, *trials that lost* the interval is Wilson's over all cases." in text
+    assert text.index("## Trials") < text.index("(results/trial-gains.svg)") < text.index("## Costs")
+
+
+def test_votes_with_and_without_a_document_are_of_the_same_questions_and_levels_are_compared_in_pairs(more_runs):
+    table = rows(more_runs, "documents")
+    assert list(table) == [("darc", level) for level in ("easy", "medium", "hard", "all")]
+    assert table["darc", "easy"] == {
+        "questions": 1, "right, with the document": 1, "right, without it": 0, "with - without": 1, "matching": 0.4,
+    }  # fmt: skip
+    assert table["darc", "all"]["matching"] == pytest.approx(2 / 6)
+    # In one seed all three pairs are in order; in the other the easy one is behind both, which are equal.
+    assert rows(more_runs, "levels")["darc", "1"]["in order"] == pytest.approx((3 + 0.5) / 6)
+    # Answers that did not see the document vote on nothing.
+    assert rows(more_runs, "labels")["darc", "1"]["agreement"] == 0.5
 
 
 def cell(*names: str) -> dict[str, object]:

@@ -21,7 +21,9 @@ from graph.settings.configure import config_from, merged, settings_tree
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=60)]
 """A name that a folder may have."""
-TableName = Literal["pass-rates", "calibration", "labels", "labels-by-composition"]
+TableName = Literal[
+    "pass-rates", "calibration", "labels", "labels-by-composition", "documents", "levels", "trials", "promotions"
+]
 """A table of `trainer.experiments.seed_tables`."""
 CellName = Annotated[tuple[str, ...], Field(min_length=2)]
 """A cell of a table: the names of its row, then that of its column."""

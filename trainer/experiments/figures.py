@@ -1,11 +1,11 @@
-"""The plots of a report: learning curves, labels that are right, certainty, and measures of the teacher by iteration.
+"""The plots of a report: learning curves, certainty, and by iteration labels, gains of trials and measures of the teacher.
 
 A plot has a panel for each recipe with data; a plot without panels is not drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import isnan
 from statistics import fmean
@@ -14,10 +14,11 @@ from typing import Final
 from events.facts.values import Seat
 from events.pure.calibration import BINS
 from trainer.experiments.claims import UNGUIDED
+from trainer.experiments.experiment_plan import TableName
 from trainer.experiments.outcome import QUESTION_SETS, Evaluation
 from trainer.experiments.plots import Plot, PlotLine
 from trainer.experiments.results import Results
-from trainer.experiments.seed_tables import TABLES, estimate, window_name, windows
+from trainer.experiments.seed_tables import TABLES, estimate, trial_windows, vote_windows, window_name
 from trainer.experiments.teaching import MEASURES, pooled
 
 REFERENCE_STYLES: Final = {UNGUIDED: "--", "base": ":"}
@@ -36,7 +37,7 @@ def plots_of(results: Results) -> list[Plot]:
     Raises:
         BadInput: two runs were evaluated on different questions.
     """
-    return [*_learning(results), *_labels(results), *_certainty(results), *_teaching(results)]
+    return [*_learning(results), *_labels(results), *_trials(results), *_certainty(results), *_teaching(results)]
 
 
 def _learning(results: Results) -> Iterator[Plot]:
@@ -74,16 +75,29 @@ def _curves(results: Results, name: str, file: str, label: str, value: Callable[
 
 def _labels(results: Results) -> Iterator[Plot]:
     """Labels that are right by iteration; the band is the interval over seeds."""
-    cells, column = TABLES["labels"].cells(results), "labels that are right"
+    column = "labels that are right"
+    if panels := _over_time(results, "labels", column, vote_windows(results)):
+        yield Plot("label-accuracy.svg", f"{column}, by iteration", "iteration", "share", panels, (-0.03, 1.03))
+
+
+def _trials(results: Results) -> Iterator[Plot]:
+    """What trials gained by iteration; the band is the interval over seeds."""
+    if panels := _over_time(results, "trials", "gain", trial_windows(results)):
+        description = "what trials gained on goalposts, by iteration"
+        yield Plot("trial-gains.svg", description, "iteration", "gain, share of questions", panels)
+
+
+def _over_time(results: Results, name: TableName, column: str, windows: Sequence[range]) -> dict[str, list[PlotLine]]:
+    """A column of a table whose rows are a recipe's windows, by recipe."""
+    cells, least = TABLES[name].cells(results), -1.0 if column in TABLES[name].differences else 0.0
     panels = {}
     for recipe in results.cells:
-        shares = [(fmean(window), cells.get((recipe, window_name(window)), {}).get(column)) for window in windows(results)]
+        shares = [(fmean(window), cells.get((recipe, window_name(window)), {}).get(column)) for window in windows]
         known = [(x, figure) for x, means in shares if means is not None and (figure := estimate(means)) is not None]
         if known:
-            band = [] if isnan(known[0][1].low) else [(max(0.0, each.low), min(1.0, each.high)) for _, each in known]
-            panels[recipe] = [PlotLine("labels that are right", [(x, each.value) for x, each in known], band=band)]
-    if panels:
-        yield Plot("label-accuracy.svg", "labels that are right, by iteration", "iteration", "share", panels, (-0.03, 1.03))
+            band = [] if isnan(known[0][1].low) else [(max(least, each.low), min(1.0, each.high)) for _, each in known]
+            panels[recipe] = [PlotLine(column, [(x, each.value) for x, each in known], band=band)]
+    return panels
 
 
 def _certainty(results: Results) -> Iterator[Plot]:

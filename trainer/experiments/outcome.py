@@ -1,4 +1,4 @@
-"""The outcome of one run, finished or not: evaluations, calibrations, votes on labels, measures of its teacher, costs."""
+"""The outcome of one run, finished or not: evaluations, calibrations, votes, trials, measures of its teacher, costs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Final, NamedTuple
 from events.facts.certainty_facts import CalibrationFinished
 from events.facts.errors import BadInput
 from events.facts.log import Log
+from events.facts.trial_facts import StudentPromoted, TrialExamined
 from events.facts.types import EvaluationFinished, RunStarted
 from events.facts.values import QuestionId
 from events.projections.run_summary import RunSummary, fold
 from events.pure.estimators import pass_at_k
+from trainer.experiments.documents import DocumentQuestion, document_questions
 from trainer.experiments.teaching import TeacherMeasures, teacher_measures
 from trainer.experiments.votes import VotedQuestion, votes
 
@@ -83,6 +85,12 @@ class RunOutcome:
     calibrations: Sequence[Calibration] = ()
     """In the order of the log."""
     votes: Sequence[VotedQuestion] = ()
+    """In the order of the log."""
+    documents: Sequence[DocumentQuestion] = ()
+    """Questions about documents."""
+    trials: Sequence[TrialExamined] = ()
+    """In the order of the log."""
+    promotions: Sequence[StudentPromoted] = ()
     """In the order of the log."""
 
     def with_shared_start(self, others: Iterable[RunOutcome]) -> RunOutcome:
@@ -154,6 +162,9 @@ def run_outcome(log: Log) -> RunOutcome:
         costs=_costs(summary),
         calibrations=tuple(_calibration(log, fact) for fact in summary.calibrations),
         votes=tuple(votes(log)),
+        documents=document_questions(log),
+        trials=summary.trials,
+        promotions=summary.promotions,
     )
 
 

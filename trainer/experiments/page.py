@@ -59,13 +59,15 @@ class Topic(NamedTuple):
 
     title: str
     tables: tuple[TableName, ...]
-    plot: str
-    """Its file."""
+    plot: str = ""
+    """Its file, if there is one."""
 
 
 TOPICS: Final = (
     Topic("Certainty", ("calibration",), "reliability.svg"),
     Topic("Labels by vote", ("labels", "labels-by-composition"), "label-accuracy.svg"),
+    Topic("Questions about documents", ("documents", "levels")),
+    Topic("Trials", ("promotions", "trials"), "trial-gains.svg"),
 )
 """Sections that the page has where runs have such facts."""
 

@@ -63,6 +63,11 @@ class Results:
         """What a report calls a question set."""
         return self.set_names.get(name, name)
 
+    @property
+    def runs(self) -> list[RunOutcome]:
+        """All runs that have begun."""
+        return [outcome for recipe in self.cells for outcome in self.outcomes(recipe).values()]
+
     def outcomes(self, recipe: str) -> dict[int, RunOutcome]:
         """Runs of a recipe that have begun, by seed."""
         return {seed: outcome for seed, outcome in self.cells.get(recipe, {}).items() if outcome is not None}
@@ -92,8 +97,7 @@ class Results:
         return questions
 
     def _all(self, name: str) -> list[Evaluation]:
-        runs = (outcome for recipe in self.cells for outcome in self.outcomes(recipe).values())
-        return [evaluation for run in runs for evaluation in run.evaluations[name]]
+        return [evaluation for run in self.runs for evaluation in run.evaluations[name]]
 
     def checkpoint(self, outcome: RunOutcome, when: WhichCheckpoint) -> int | None:
         """The iteration of a run's last or chosen checkpoint."""

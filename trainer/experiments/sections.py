@@ -19,7 +19,7 @@ from trainer.experiments.experiment_plan import ExperimentPlan
 from trainer.experiments.outcome import RunCosts, RunOutcome
 from trainer.experiments.predictions import compared
 from trainer.experiments.results import Results
-from trainer.experiments.seed_tables import SeedMeans, SeedTable, estimate
+from trainer.experiments.seed_tables import SeedMeans, SeedTable, estimate, rate
 
 
 def report_command(name: str) -> str:
@@ -44,7 +44,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def setting(results: Results) -> Iterator[str]:
     """What was played: recipes, seeds, code, first weights and question sets, and which runs are not over."""
-    runs = [outcome for recipe in results.cells for outcome in results.outcomes(recipe).values()]
+    runs = results.runs
     if not runs:
         yield "No run has begun."
         return
@@ -96,6 +96,8 @@ def seed_table(table: SeedTable, results: Results) -> Iterator[str]:
     if runs > 1:
         how = "and Wilson's over cases where shares of cases do not; questions are not drawn anew"
         yield f"Means over seeds, with Student's {CONFIDENCE:.0%} interval where seeds differ, {how}."
+    if table.rates:
+        yield f"Of *{'*, *'.join(sorted(table.rates))}* the interval is Wilson's over all cases."
 
 
 def _seeds(row: Mapping[str, SeedMeans]) -> int:
@@ -112,6 +114,8 @@ def _cell(table: SeedTable, column: str, means: SeedMeans | None) -> str:
         return MISSING
     if column in table.counts:
         return f"{sum(mean.total for mean in means.values()):.0f}"
+    if column in table.rates:
+        return percent(rate(means))
     return (points if column in table.differences else percent)(estimate(means))
 
 

@@ -1,19 +1,23 @@
-"""Tables with means over seeds: pass rates by question set, certainty, and labels by vote over time and by composition.
+"""Tables with means over seeds: pass rates, certainty, labels by vote, questions about documents, trials and promotions.
 
 Guarantees: a table has rows only where runs have such facts, so that one list of tables serves every plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import nan
 from statistics import fmean
 from typing import Final, get_args
 
 from events.facts.certainty_facts import CalibrationFinished
+from events.facts.trial_facts import TrialExamined
+from events.facts.values import Level
 from events.projections.figures import RunningMean, VoteFigures
 from events.pure.estimators import seed_contributions, student_interval, wilson_interval
+from trainer.experiments.documents import DocumentQuestion
 from trainer.experiments.experiment_plan import TableName
 from trainer.experiments.outcome import QUESTION_SETS, RunOutcome
 from trainer.experiments.results import Estimate, Results
@@ -22,7 +26,7 @@ from trainer.experiments.votes import VotedQuestion
 BEFORE: Final = "before"
 """Stands for the recipe in rows of the first weights."""
 WINDOWS: Final = 5
-"""Windows of iterations, of equal size, over which votes are pooled."""
+"""Windows of iterations, of equal size, over which votes, trials and questions about documents are pooled."""
 MOST_RARE: Final = 3
 """Labels of questions with more rare operations are counted with those that have so many."""
 
@@ -50,6 +54,8 @@ class SeedTable:
     """Columns that hold totals over seeds."""
     differences: frozenset[str] = frozenset()
     """Columns that may be negative."""
+    rates: frozenset[str] = frozenset()
+    """Columns that hold shares of independent cases, whose interval is Wilson's over the cases of all seeds."""
 
     def cells(self, results: Results) -> Cells:
         """Everything in the table, rows with an equal first name together."""
@@ -73,6 +79,13 @@ def estimate(means: SeedMeans) -> Estimate | None:
     if own is not None and _is_narrow(own) and cases > len(means):
         return Estimate(own.value, *wilson_interval(own.value, cases))
     return own
+
+
+def rate(means: SeedMeans) -> Estimate | None:
+    """The share of all seeds' cases with Wilson's interval; None without a case."""
+    cases = sum(mean.count for mean in means.values())
+    share = sum(mean.total for mean in means.values()) / cases if cases else nan
+    return Estimate(share, *wilson_interval(share, cases)) if cases else None
 
 
 def difference(these: SeedMeans, those: SeedMeans) -> Estimate | None:
@@ -112,7 +125,8 @@ def _mean(*values: float | None) -> RunningMean:
 def _pass_rates(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
     for name, evaluations in outcome.evaluations.items():
         first = outcome.at(name, 0)
-        for label, evaluation in ((BEFORE, first), (recipe, evaluations[-1] if evaluations else None)):
+        last = evaluations[-1] if evaluations and evaluations[-1] is not first else None
+        for label, evaluation in ((BEFORE, first), (recipe, last)):
             if evaluation is not None:
                 rates = {f"pass@{k}": fmean(evaluation.scores(k)) for k in sorted({1, results.k})}
                 before = {} if first is None else {f"pass@{k}": fmean(first.scores(k)) for k in sorted({1, results.k})}
@@ -142,23 +156,31 @@ def _calibration_columns(fact: CalibrationFinished) -> dict[str, RunningMean]:
 
 
 def _labels(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
-    for window in windows(results):
+    for window in vote_windows(results):
         own = [vote for vote in outcome.votes if vote.iteration in window]
         if outcome.votes:
             yield (recipe, window_name(window)), _vote_columns(own)
 
 
-def windows(results: Results) -> list[range]:
+def vote_windows(results: Results) -> list[range]:
     """Windows of the iterations in which answers voted."""
-    runs = [outcome for recipe in results.cells for outcome in results.outcomes(recipe).values()]
-    last = max((vote.iteration for run in runs for vote in run.votes), default=0)
+    return _windows(vote.iteration for run in results.runs for vote in run.votes)
+
+
+def trial_windows(results: Results) -> list[range]:
+    """Windows of the iterations in which sets were tried."""
+    return _windows(trial.iteration for run in results.runs for trial in run.trials)
+
+
+def _windows(iterations: Iterable[int]) -> list[range]:
+    last = max(iterations, default=0)
     size = -(-last // WINDOWS) or 1
     return [range(start, min(start + size, last + 1)) for start in range(1, last + 1, size)]
 
 
 def window_name(window: range) -> str:
-    """`6 to 10`."""
-    return f"{window[0]} to {window[-1]}"
+    """`6 to 10`, or `6`."""
+    return f"{window[0]} to {window[-1]}" if len(window) > 1 else str(window[0])
 
 
 def _vote_columns(votes: Sequence[VotedQuestion]) -> dict[str, RunningMean]:
@@ -188,6 +210,77 @@ def _labels_by_composition(results: Results, recipe: str, outcome: RunOutcome) -
             yield (recipe, f"{region} region"), {"labels": RunningMean(right.count, 1), "right": right, **rare}
 
 
+def _documents(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
+    for level in (*get_args(Level), "all"):
+        own = [question for question in outcome.documents if level in (question.level, "all")]
+        if own:
+            yield (recipe, level), _document_columns(own)
+
+
+def _document_columns(questions: Sequence[DocumentQuestion]) -> dict[str, RunningMean]:
+    both = [(known.informed.right, known.alone.right) for known in questions if known.informed and known.alone]
+    right = [(informed, alone) for informed, alone in both if informed is not None and alone is not None]
+    return {
+        "questions": RunningMean(len(questions), 1),
+        "right, with the document": _mean(*(informed for informed, _ in right)),
+        "right, without it": _mean(*(alone for _, alone in right)),
+        "with - without": _mean(*(informed - alone for informed, alone in right)),
+        "matching": _mean(*(question.matching for question in questions)),
+    }
+
+
+def _levels(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
+    for window in _windows(question.iteration for run in results.runs for question in run.documents):
+        own = [question for question in outcome.documents if question.iteration in window]
+        if own:
+            yield (recipe, window_name(window)), _level_columns(own)
+
+
+def _level_columns(questions: Sequence[DocumentQuestion]) -> dict[str, RunningMean]:
+    levels = get_args(Level)
+    matching = {level: [each.matching for each in questions if each.level == level] for level in levels}
+    known = [(levels.index(each.level), each.matching) for each in questions if each.matching is not None]
+    pairs = [sorted(pair) for pair in combinations(known, 2) if pair[0][0] != pair[1][0]]
+    in_order = [0.5 + 0.5 * ((easier > harder) - (easier < harder)) for (_, easier), (_, harder) in pairs]
+    columns = {f"matching, {level}": _mean(*values) for level, values in matching.items()}
+    return {"questions": RunningMean(len(questions), 1), **columns, "in order": _mean(*in_order)}
+
+
+def _trials(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
+    for window in trial_windows(results):
+        own = [trial for trial in outcome.trials if trial.iteration in window]
+        if own:
+            promoted = sum(promotion.iteration in window for promotion in outcome.promotions)
+            yield (recipe, window_name(window)), {**_trial_columns(own), "promotions": RunningMean(promoted, 1)}
+
+
+def _trial_columns(trials: Sequence[TrialExamined]) -> dict[str, RunningMean]:
+    questions = sum(trial.questions for trial in trials)
+    return {
+        "trials": RunningMean(len(trials), 1),
+        "passed before": RunningMean(sum(trial.before for trial in trials), questions),
+        "passed after": RunningMean(sum(trial.after for trial in trials), questions),
+        "gain": _mean(*(trial.gain for trial in trials)),
+    }
+
+
+def _promotions(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
+    iterations = {trial.iteration for trial in outcome.trials}
+    if iterations:
+        promoted = {promotion.iteration for promotion in outcome.promotions}
+        yield (
+            (recipe,),
+            {
+                "iterations": RunningMean(len(iterations), 1),
+                "promotions": RunningMean(len(promoted), 1),
+                "promoted": _mean(*(iteration in promoted for iteration in iterations)),
+                **_trial_columns(outcome.trials),
+                "trials that gained": _mean(*(trial.gain > 0 for trial in outcome.trials)),
+                "trials that lost": _mean(*(trial.gain < 0 for trial in outcome.trials)),
+            },
+        )
+
+
 TABLES: Final[Mapping[TableName, SeedTable]] = {
     "pass-rates": SeedTable(
         ("questions", "recipe"), _pass_rates, differences=frozenset(f"pass@{k} - {BEFORE}" for k in range(1, 21))
@@ -195,6 +288,20 @@ TABLES: Final[Mapping[TableName, SeedTable]] = {
     "calibration": SeedTable(("questions", "recipe"), _calibration),
     "labels": SeedTable(("recipe", "iterations"), _labels, counts=frozenset({"votes"})),
     "labels-by-composition": SeedTable(("recipe", "operations"), _labels_by_composition, counts=frozenset({"labels"})),
+    "documents": SeedTable(
+        ("recipe", "level"), _documents, counts=frozenset({"questions"}), differences=frozenset({"with - without"})
+    ),
+    "levels": SeedTable(("recipe", "iterations"), _levels, counts=frozenset({"questions"})),
+    "trials": SeedTable(
+        ("recipe", "iterations"), _trials, counts=frozenset({"trials", "promotions"}), differences=frozenset({"gain"})
+    ),
+    "promotions": SeedTable(
+        ("recipe",),
+        _promotions,
+        counts=frozenset({"iterations", "promotions", "trials"}),
+        differences=frozenset({"gain"}),
+        rates=frozenset({"promoted", "trials that gained", "trials that lost"}),
+    ),
 }
 """Tables by name."""
 assert tuple(TABLES) == get_args(TableName)

@@ -34,7 +34,7 @@ class VotedQuestion(NamedTuple):
 
 
 def votes(log: Log) -> Iterator[VotedQuestion]:
-    """All votes of a run, in the order of the log.
+    """All votes of a run that decide on a label, in the order of the log.
 
     Raises:
         LogCorrupt: a question is missing or damaged.
@@ -47,7 +47,7 @@ def votes(log: Log) -> Iterator[VotedQuestion]:
                 iterations[event.stream], blobs[question] = iteration, blob
             case QuestionValidated(question=question, blob=blob):
                 blobs[question] = blob
-            case LabelVoted(question=question) as result:
+            case LabelVoted(question=question, informed=informed) as result if informed is not False:
                 statement = read_question(log, blobs[question]).statement
                 yield VotedQuestion(iterations[event.stream], result, composition(statement))
 
