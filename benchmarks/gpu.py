@@ -34,7 +34,7 @@ from events.facts.errors import GaspError
 from events.facts.log import Log
 from events.facts.types import IterationFinished, IterationStarted, PolicyUpdated
 from events.text.safe_text import clean, one_line
-from graph.estimate.budget import LEARNING_MFU, Budget
+from graph.estimate.budget import Budget
 from graph.estimate.memory import GPUS
 from graph.estimate.model_dims import ModelDims, dims_of
 from graph.estimate.token_estimate import tokens_of_iteration
@@ -127,7 +127,7 @@ def estimated(budget: Budget) -> dict[str, float]:
         "update_s": update_s,
         "whole_s": play_s + update_s + budget.weight_sync_s,
         "sampling_tokens_per_second": budget.gpu.sampling_mfu * budget.gpu.peak / (2 * budget.dims.weights),
-        "mfu": LEARNING_MFU,
+        "mfu": budget.gpu.learning_mfu,
     }
 
 

@@ -27,8 +27,6 @@ from graph.estimate.token_estimate import (
 from graph.settings.config import Config
 from graph.settings.configure import configure, with_overrides
 
-LEARNING_MFU: Final = 0.4
-"""Share of a GPU's peak FLOP/s that training reaches (MFU)."""
 DISK_BYTES_PER_S: Final = 2e9
 """Bytes a second that the disk reads or writes."""
 VERDICTS_PER_S: Final = 100.0
@@ -89,7 +87,7 @@ class Budget:
         learn = self.config.learn
         passes = (2 if learn.lora.rank else 3) + learn.gradient_checkpointing + bool(learn.kl)
         flops = 2 * passes * self.dims.weights * work.trained_tokens * learn.epochs
-        return flops / (learn.processes * self.gpu.peak * LEARNING_MFU)
+        return flops / (learn.processes * self.gpu.peak * self.gpu.learning_mfu)
 
     @property
     def weight_sync_s(self) -> float:

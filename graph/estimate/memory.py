@@ -36,6 +36,8 @@ class Gpu:
     """Bytes of a process before it computes: CUDA context, libraries, communication buffers."""
     sampling_mfu: float = 0.15
     """Share of its peak that sampling reaches, in large batches."""
+    learning_mfu: float = 0.4
+    """Share of its peak that training reaches."""
 
 
 GPUS: Final = {
@@ -47,7 +49,7 @@ GPUS: Final = {
         Gpu("L40S", 48e9, 362e12, 1.0),
         Gpu("RTX4090", 24e9, 165e12, 0.4),
         Gpu("L4", 24e9, 121e12, 0.7),
-        Gpu("CPU", 16e9, 2.6e11, 0.0, 0.5e9, sampling_mfu=0.4),
+        Gpu("CPU", 16e9, 2.6e11, 0.0, 0.5e9, sampling_mfu=0.4, learning_mfu=0.8),
     )
 }
 """Kinds of GPU by name; `CPU` is two cores with AVX-512, as measured (docs/scaling.md), and their main memory."""

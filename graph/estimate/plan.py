@@ -15,7 +15,7 @@ from typing import Final
 from events.facts.errors import BadInput
 from events.facts.values import Sampling
 from events.text.safe_text import printable
-from graph.estimate.budget import DISK_BYTES_PER_S, LEARNING_MFU, VERDICTS_PER_S, Budget
+from graph.estimate.budget import DISK_BYTES_PER_S, VERDICTS_PER_S, Budget
 from graph.estimate.memory import GPUS, gpu_of
 from graph.estimate.model_dims import dims_of
 from graph.estimate.question_count import question_count
@@ -23,6 +23,7 @@ from graph.estimate.settings_warnings import warnings
 from graph.estimate.token_estimate import (
     COMPLETION_TOKENS,
     PROMPT_TOKENS,
+    SILENT_SHARE,
     count_evaluations,
     count_iterations,
     pool_size,
@@ -216,10 +217,11 @@ def estimates(budget: Budget) -> Iterator[str]:
         cost = f"{_round(spent)} GPU-hours, {_round(spent * gpu.price)} US dollars"
         yield f"cost          {cost} at {gpu.price:.2f} an hour and {name}"
     yield f"disk          {_gb(budget.disk)}, of which an update's weights and moments {_gb(budget.saved)}"
-    lengths = f"{PROMPT_TOKENS} tokens a prompt and {COMPLETION_TOKENS} a completion, or half of what is allowed"
-    yield f"assumed       {lengths}; {VERDICTS_PER_S:g} verdicts a second;"
+    lengths = f"{PROMPT_TOKENS} tokens a prompt, or a quarter of what is allowed, and {COMPLETION_TOKENS} a completion, or half"
+    yield f"assumed       {lengths};"
+    yield f"              {SILENT_SHARE:.0%} of the student's groups teach nothing; {VERDICTS_PER_S:g} verdicts a second;"
     yield (
-        f"              {LEARNING_MFU:.0%} of the peak in training, {gpu.sampling_mfu:.0%} in sampling;"
+        f"              {gpu.learning_mfu:.0%} of the peak in training, {gpu.sampling_mfu:.0%} in sampling;"
         f" {DISK_BYTES_PER_S / 1e9:g} GB/s of disk"
     )
 

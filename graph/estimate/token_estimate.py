@@ -14,9 +14,11 @@ from graph.settings.config import Config
 from roles.questions.question_set import Split
 
 PROMPT_TOKENS: Final = 600
-"""Tokens of a prompt on average; at most half of what is allowed."""
+"""Tokens of a prompt on average; at most a quarter of what is allowed."""
 COMPLETION_TOKENS: Final = 1000
 """Tokens of a completion on average; at most half of what is allowed."""
+SILENT_SHARE: Final = 0.3
+"""Share of the student's groups whose rewards are all equal, which are not trained on."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def _tokens_of_stage(config: Config, plan: EpisodePlan, *, most: bool) -> TokenE
     asked = 0 if plan.pools else unguided if plan.trials else proposals
     answers = play.gap_attempts * guided + play.attempts * asked + answered_anew + real_data + surveyed + voting
     taught = 0 if plan.pools else proposals
-    learned = taught + self_play + real_data + texts if plan.learns else 0
+    told_apart = 1 if most else 1 - SILENT_SHARE
+    learned = taught + (self_play + real_data) * told_apart + texts if plan.learns else 0
     if plan.trials:
         tried = config.trials
         trials = tried.sets * tried.students
@@ -101,7 +104,7 @@ def _tokens_of_stage(config: Config, plan: EpisodePlan, *, most: bool) -> TokenE
         attempts = play.practice_attempts if plan.real_data else play.attempts
         steps = tried.later_steps if most else tried.steps
         learned = proposals + trials * steps * tried.questions_per_step * attempts / tried.students
-    prompt = _length(config.max_prompt_tokens, PROMPT_TOKENS, most=most)
+    prompt = config.max_prompt_tokens if most else min(PROMPT_TOKENS, config.max_prompt_tokens / 4)
     proposal = _length(play.teacher.max_tokens, COMPLETION_TOKENS, most=most)
     answer = _length(play.student.max_tokens, COMPLETION_TOKENS, most=most)
     return TokenEstimate(
