@@ -147,12 +147,14 @@ def _trainer(job: TrainingJob, world: World, activity: Activity, *, follow: bool
         keep_libraries_offline()
         import torch
 
+    from events.process.process_memory import tune_process
     from graph.settings.threads import threads_of
     from trainer.learn.loop import Trainer
 
     schedule = job.schedule(start)
     base = job.folder / "weights" / start.policies["student"]
     torch.set_num_threads(threads_of(schedule.config, base, processes=world.size))
+    tune_process()
     return Trainer(job.log, job.folder, schedule, world, activity=activity)
 
 

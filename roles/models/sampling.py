@@ -44,7 +44,7 @@ def sample_tokens(
     logprobs = torch.log_softmax(scaled, dim=-1)
     u = torch.tensor(uniform, dtype=torch.float64, device=device)
     # Summed in float64: near 1 the steps of float32 are wider than many probabilities.
-    heights = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
+    heights = logprobs.exp().double().cumsum(dim=-1)
     # The last height is 1 up to rounding, hence the scale; `right` passes over ids of probability 0.
     drawn = torch.searchsorted(heights, (u * heights[:, -1])[:, None], right=True)[:, 0]
     chosen = drawn.clamp(max=logits.shape[-1] - 1)

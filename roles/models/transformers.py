@@ -205,6 +205,7 @@ class TransformersModel:
         from transformers import AutoModelForCausalLM
         from transformers.utils.logging import disable_progress_bar
 
+        from events.process.process_memory import tune_process
         from roles.models.attention import use_grouped_attention
         from roles.models.packed_linear import pack_linear_layers
 
@@ -212,6 +213,7 @@ class TransformersModel:
         if digest != policy:
             raise ModelError(f"Weights in {path} are {digest[:SHORT]}, not {policy[:SHORT]}; give the right folder.")
         torch.set_num_threads(self._threads)
+        tune_process()
         disable_progress_bar()
         base = adapter_base(path)
         device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")

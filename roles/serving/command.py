@@ -20,6 +20,7 @@ from typing import Literal
 import roles
 from events.facts.errors import BadInput
 from events.facts.weights import ADAPTER_CONFIG_FILE
+from events.process.process_memory import SERVER_VARIABLES
 from events.text.secrets import is_secret
 
 SUPPORTED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -140,7 +141,7 @@ def server_environment(serving: ServingConfig, folder: Path, key: str, devices: 
         variables["OMP_NUM_THREADS"] = str(serving.threads)
         # vLLM would bind the threads of all servers to the same cores. With torch.compile the first request waits up to a
         # minute for a C++ compiler, and sampling is hardly faster.
-        inherited = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "1"} | inherited
+        inherited = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "1", **SERVER_VARIABLES} | inherited
         # Only to bind threads does a single worker need a process beside its engine's: one more that imports vLLM.
         if inherited["VLLM_CPU_OMP_THREADS_BIND"] == "nobind":
             inherited = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} | inherited

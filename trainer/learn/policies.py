@@ -10,6 +10,7 @@ from pathlib import Path
 
 from events.facts.types import PolicyProbed, RunStarted
 from events.facts.values import Digest
+from events.process.process_memory import release_memory
 from events.projections.lineage import POLICY_ROLES, PolicyName
 from graph.settings.config import Config
 from trainer.data.replay import Cursor
@@ -74,7 +75,7 @@ class PolicyStore:
     def probe(self, name: PolicyName) -> PolicyProbed:
         """Probe a policy that was saved; all processes have to call it."""
         probed = weight_probe.probe(self._loaded[name].weights, self._config.learn)
-        _free_gpu_cache()
+        _free_memory()
         return probed
 
     def probe_stored(self, name: PolicyName, digest: Digest) -> PolicyProbed:
@@ -127,9 +128,10 @@ class PolicyStore:
         )
 
 
-def _free_gpu_cache() -> None:
-    """Free the GPU memory that an update needed besides weights and moments: a model server may share the GPU."""
+def _free_memory() -> None:
+    """Free the memory that an update needed besides weights and moments: what samples may share GPU and machine."""
     import torch
 
+    release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
