@@ -27,8 +27,8 @@ MAX_COMPLETIONS_AT_ONCE: Final = 256
 """Completions in one batch of an evaluation outside of a run, at most."""
 _MIN_COMPLETIONS_AT_ONCE: Final = 4
 """Completions in one batch however large the model is: one alone takes as long."""
-_BATCH_SECONDS: Final = 120.0
-"""Estimated seconds of one batch, which is what a stop loses."""
+_BATCH_SECONDS: Final = 300.0
+"""Estimated seconds of one batch if every completion is as long as allowed: more than what a stop loses."""
 _FLOPS: Final = {"cpu": 1e11, "gpu": 1e13}
 """Operations a second, measured on two cores with AVX-512 and assumed of a GPU; each token takes two for every weight."""
 
