@@ -81,7 +81,7 @@ def ignore_anomaly(text: str) -> None:
 
 
 class Subscription(Protocol):
-    """Subscription to appends, from its creation."""
+    """Notices appends to a log, from its creation on."""
 
     def wait(self, seconds: float) -> bool:
         """Wait at most so long for an append since the last call; whether there was one. True may be a false alarm."""
