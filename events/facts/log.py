@@ -14,13 +14,15 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from pydantic import Field
+
 from events.facts.fact import Fact
 from events.facts.streams import RUN
 from events.facts.types import AnyFact, RunStarted
-from events.facts.values import BlobHash
+from events.facts.values import BlobHash, Value
 
 
-class Event(NamedTuple):
+class Event(Value):
     """A fact with its position, stream, version and hashes."""
 
     position: int
@@ -31,7 +33,7 @@ class Event(NamedTuple):
     """Number in the stream, from 1."""
     fact: AnyFact
     """What happened."""
-    causation: int | None
+    causation: int | None = None
     """Version, in the same stream, of the event that led to this one."""
     prev_hash: str
     """`hash` of the stream's previous event, 64 zeros for the first."""
@@ -41,13 +43,8 @@ class Event(NamedTuple):
     """SHA-256 over the previous position's head and this hash: one value for the whole log up to here."""
     time: datetime
     """When it was appended (UTC); never used for order, outside the hash."""
-    observed: dict[str, Any]
+    observed: dict[str, Any] = Field(default_factory=dict)
     """Measures of clocks and machines (seconds, tokens/s); outside the hash, so that equal runs have equal heads."""
-
-    def plain_data(self) -> dict[str, Any]:
-        """The event as JSON has it, the time with `Z` for UTC."""
-        time = self.time.isoformat().replace("+00:00", "Z")
-        return {**self._asdict(), "fact": self.fact.model_dump(mode="json"), "time": time}
 
 
 class Head(NamedTuple):
@@ -81,7 +78,7 @@ def ignore_anomaly(text: str) -> None:
 
 
 class Subscription(Protocol):
-    """Notices appends to a log, from its creation on."""
+    """Subscription to appends, from its creation."""
 
     def wait(self, seconds: float) -> bool:
         """Wait at most so long for an append since the last call; whether there was one. True may be a false alarm."""

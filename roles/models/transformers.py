@@ -207,6 +207,7 @@ class TransformersModel:
 
         from events.process.process_memory import tune_process
         from roles.models.attention import use_grouped_attention
+        from roles.models.decoder_step import DecoderStep
         from roles.models.packed_linear import pack_linear_layers
 
         digest = weights_digest(path)
@@ -235,6 +236,7 @@ class TransformersModel:
         self._model.eval()
         use_grouped_attention(self._model)
         pack_linear_layers(self._model)
+        self._step = DecoderStep.fitting(self._model)
         self._parameters = frozenset(inspect.signature(self._model.forward).parameters)
         if "past_key_values" not in self._parameters:
             raise ModelError(
@@ -358,6 +360,8 @@ class TransformersModel:
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> torch.Tensor:
         """Logits [B, vocabulary] after the new `ids` [B, T]; `mask` [B, S + T] covers the S cached tokens, too."""
+        if self._step is not None and ids.shape[1] == 1:
+            return self._step(ids[:, 0], mask, cache)
         more: dict[str, Any] = {}
         if "position_ids" in self._parameters:
             # Positions count tokens, not padding, so that a row's result does not depend on its batch.

@@ -25,3 +25,17 @@ def test_grouped_attention_gives_what_that_of_transformers_gives(heads: int, new
     (ours, _), (theirs, _) = grouped_query_attention(*arguments, scaling=0.5), sdpa_attention_forward(*arguments, scaling=0.5)
     assert ours.shape == theirs.shape
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("length", [7, 4000])
+def test_attention_of_one_query_gives_what_that_of_torch_gives(length: int) -> None:
+    from roles.models.attention import _SMALL_PRODUCT, one_query_attention
+
+    made = torch.Generator().manual_seed(0)
+    queries = torch.randn(3, 2, 5, 16, generator=made)
+    keys, values = (torch.randn(3, 2, length, 16, generator=made) for _ in range(2))
+    bias = torch.zeros(3, 1, 1, length)
+    bias[1, :, :, :4] = float("-inf")
+    assert (5 * 16 * length > _SMALL_PRODUCT) == (length == 4000)
+    wanted = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=1.0)
+    torch.testing.assert_close(one_query_attention(queries, keys, values, bias), wanted)

@@ -32,7 +32,12 @@ def made(folder: Path, family: str, *, more_words: int = 0, **shape) -> Path:
     tokenizer = train_tokenizer([*PROMPTS, "rotate left, 1, 2, 3"] * 4)
     words = {"vocab_size": len(tokenizer) + more_words, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
     config = AutoConfig.for_model(family, **words, eos_token_id=tokenizer.eos_token_id, **shape)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            # Biases begin as zeros and the weights of norms as ones, so a mistake in them would show in no result.
+            torch.nn.init.normal_(parameter, mean=float("norm" in name), std=0.2)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -86,7 +91,8 @@ async def test_logprobs_equal_a_plain_forward_pass(model, weights, temperature) 
 @pytest.mark.parametrize(
     ("family", "shape"),
     [
-        ("llama", LLAMA_LIKE),
+        ("llama", {**LLAMA_LIKE, "attention_bias": True}),
+        ("llama", {**LLAMA_LIKE, "mlp_bias": True}),
         ("qwen2", {**LLAMA_LIKE, "more_words": 64}),
         ("mistral", {**LLAMA_LIKE, "sliding_window": 6}),
         ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.4}),
@@ -98,6 +104,7 @@ async def test_logprobs_equal_a_plain_forward_pass(model, weights, temperature) 
 async def test_any_causal_model_samples_from_what_a_plain_forward_pass_says(tmp_path, family, shape) -> None:
     weights = made(tmp_path, family, **shape)
     model = TransformersModel(weights, weights_digest(weights))
+    assert (model._step is not None) == (family in ("llama", "qwen2") and "mlp_bias" not in shape)
     replies = await model.generate([ask(p) for p in PROMPTS])
     seen = {token for reply in replies for completion in reply.completions for token in completion.token_ids}
     assert not shape.get("more_words") or max(seen) >= len(model._encoding._tokenizer)
