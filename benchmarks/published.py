@@ -28,6 +28,7 @@ from benchmarks.suites import records
 from events.cli.app import open_run
 from events.facts.errors import GaspError
 from events.facts.types import AttemptsMade, AttemptsVerified
+from events.process.process_memory import SERVER_VARIABLES
 from events.text.safe_text import clean
 from graph.settings.model_location import model_folder
 from roles.generation_record import completion_texts
@@ -161,6 +162,7 @@ def their_verdicts(
         "TORCH_COMPILE_DISABLE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        **SERVER_VARIABLES,
     }
     names = {str(row["task_id"]) for row in records(file)}
     if not names <= {str(row["task_id"]) for samples in _samples(out / benchmark) for row in records(samples)}:

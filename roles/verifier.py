@@ -1,6 +1,7 @@
 """The verifier: judges attempts and validates proposals, in the sandbox.
 
-Guarantees: expected outputs stay on the host; only programs and inputs enter the sandbox, and outputs are compared as values.
+Guarantees: expected outputs stay on the host, but for those in a benchmark's own checks; only programs, inputs and checks enter
+the sandbox, and outputs are compared as values.
 A failure of the infrastructure raises and never becomes a verdict.
 Not responsible for: rewards.
 """

@@ -103,7 +103,7 @@ class Runner(Protocol):
         ...
 
     async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
-        """Run the jobs and return their executions in the same order.
+        """Run the jobs; the results are in the order of the jobs.
 
         Raises:
             SandboxError: the engine or a container failed and the jobs could not be run elsewhere.

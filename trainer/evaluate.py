@@ -58,7 +58,7 @@ class EvaluatedPolicy:
 
 @app.command()
 def main(
-    who: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run by name or folder; `pocket`; a folder with a model.")],
+    who: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run by name or folder, or a model as in docs/models.md.")],
     name: Annotated[
         str, typer.Option("--set", help="`goalposts`, `practice`, `test` or `validation` of the run, or any question set.")
     ] = "test",

@@ -35,7 +35,7 @@ SMOKE: Final = ExperimentPlan(
     settings={
         "validation": "pocket",
         "play": {"iterations": 2, "episodes": 3, "practice": 3, "practice_attempts": 4, "attempts": 4, "max_attempts": 2},
-        "evaluate": {"questions": 3, "attempts": 20, "every": 1},
+        "evaluate": {"questions": 3, "attempts": 8, "every": 1},
         "learn": {"keep": 3},
         "verify": {"workers": 1},
     },

@@ -78,7 +78,7 @@ def print_events(events: Iterator[Event], *, as_json: bool) -> Iterator[Event]:
     printer = Printer()
     for event in events:
         if as_json:
-            print_json(event.model_dump(mode="json"))
+            print_json(event.plain_data())
         else:
             printer.line(event_line(event))
         yield event

@@ -28,7 +28,7 @@ Name = Annotated[str, BeforeValidator(printable)]
 class TableRow(Value):
     """A row of any table."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
     run: Text
     """Name of the run."""

@@ -14,15 +14,13 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from pydantic import Field
-
 from events.facts.fact import Fact
 from events.facts.streams import RUN
 from events.facts.types import AnyFact, RunStarted
-from events.facts.values import BlobHash, Value
+from events.facts.values import BlobHash
 
 
-class Event(Value):
+class Event(NamedTuple):
     """A fact with its position, stream, version and hashes."""
 
     position: int
@@ -33,7 +31,7 @@ class Event(Value):
     """Number in the stream, from 1."""
     fact: AnyFact
     """What happened."""
-    causation: int | None = None
+    causation: int | None
     """Version, in the same stream, of the event that led to this one."""
     prev_hash: str
     """`hash` of the stream's previous event, 64 zeros for the first."""
@@ -43,8 +41,13 @@ class Event(Value):
     """SHA-256 over the previous position's head and this hash: one value for the whole log up to here."""
     time: datetime
     """When it was appended (UTC); never used for order, outside the hash."""
-    observed: dict[str, Any] = Field(default_factory=dict)
+    observed: dict[str, Any]
     """Measures of clocks and machines (seconds, tokens/s); outside the hash, so that equal runs have equal heads."""
+
+    def plain_data(self) -> dict[str, Any]:
+        """The event as JSON has it, the time with `Z` for UTC."""
+        time = self.time.isoformat().replace("+00:00", "Z")
+        return {**self._asdict(), "fact": self.fact.model_dump(mode="json"), "time": time}
 
 
 class Head(NamedTuple):
@@ -78,7 +81,7 @@ def ignore_anomaly(text: str) -> None:
 
 
 class Subscription(Protocol):
-    """Subscription to appends, from its creation."""
+    """Notices appends to a log, from its creation on."""
 
     def wait(self, seconds: float) -> bool:
         """Wait at most so long for an append since the last call; whether there was one. True may be a false alarm."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from events.facts.certainty_facts import CalibrationFinished, TextGiven
 from events.facts.drawn_facts import DocumentDrawn, PoolMade, ReferencesDrawn
@@ -393,5 +393,3 @@ _PolicyFact = PolicyUpdated | PolicyProbed | WeightsPruned | PolicyServed | RunF
 _ExamFact = EvaluationFinished | CalibrationFinished | TrialStarted | TrialLearned | TrialExamined | StudentPromoted
 _PlayFact = _StartFact | _DrawnFact | _QuestionFact | _ResultFact
 AnyFact = Annotated[_PlayFact | _PolicyFact | _ExamFact, Field(discriminator="kind")]
-
-FACTS: TypeAdapter[AnyFact] = TypeAdapter(AnyFact)

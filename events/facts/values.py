@@ -80,7 +80,8 @@ scaled to 0."""
 class Value(BaseModel):
     """A frozen, closed value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants")
+    # Validators are built at first use: a command meets few of the kinds of facts.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", defer_build=True)
 
 
 def canonical(value: BaseModel) -> bytes:
@@ -167,6 +168,9 @@ def id_of_blob(blob: BlobHash) -> QuestionId:
 
 class Sampling(Value):
     """How tokens are sampled; logprobs are under this distribution."""
+
+    # Settings list these fields with their docstrings.
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     temperature: float = Field(default=1.0, ge=0.0)
     """0 means greedy."""

@@ -91,42 +91,30 @@ def open_row(row: Row, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
         LogCorrupt: its data does not fit its kind.
     """
     position, stream, version, kind, schema, data, causation, prev_hash, own, head, time, observed = row
-    if kind not in _READERS:
+    if kind not in FACT_TYPES:
         raise LogError(f"Position {position} has the unknown kind {kind!r}; read the log with a newer version.")
-    today, validate = _READERS[kind]
+    today, validate = _reader(kind)
     try:
         if schema == today:
             fact = validate(data)
         else:
             fact = FACT_TYPES[kind].model_validate(upcast(kind, schema, json.loads(data), today, upcasters))
-        fields = {
-            "position": position,
-            "stream": stream,
-            "version": version,
-            "fact": fact,
-            "causation": causation,
-            "prev_hash": prev_hash,
-            "hash": own,
-            "head": head,
-            "time": datetime.fromisoformat(time),
-            "observed": json.loads(observed) if observed != "{}" else {},
-        }
+        measures = json.loads(observed) if observed != "{}" else {}
+        return _EVENT((position, stream, version, fact, causation, prev_hash, own, head, _TIME(time), measures))
     except ValueError as error:
         problem = f"{error.error_count()} wrong fields" if isinstance(error, ValidationError) else str(error)
         raise LogCorrupt(f"Position {position} ({kind}) cannot be read: {problem}; run verify.") from error
-    # The fact was validated and the database keeps the columns' types; validating the event would double the time.
-    event = _NEW(Event)
-    _SET(event, "__dict__", fields)
-    _SET(event, "__pydantic_fields_set__", _FIELDS)
-    _SET(event, "__pydantic_extra__", None)
-    _SET(event, "__pydantic_private__", None)
-    return event
 
 
-# By kind: schema, and a validator that need not look for the kind in the data. Looking these up on classes is slow.
-_READERS = {kind: (cls.SCHEMA, cls.__pydantic_validator__.validate_json) for kind, cls in FACT_TYPES.items()}
-_NEW, _SET = Event.__new__, object.__setattr__
-_FIELDS = set(Event.model_fields)
+_EVENT, _TIME = Event._make, datetime.fromisoformat
+
+
+@cache
+def _reader(kind: str) -> tuple[int, Callable[[str], Any]]:
+    """Schema of a kind, and its validator, built by now; looking these up on the class for each event is slow."""
+    cls = FACT_TYPES[kind]
+    cls.model_rebuild()
+    return cls.SCHEMA, cls.__pydantic_validator__.validate_json
 
 
 @cache

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
-from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
@@ -55,6 +54,8 @@ def program_text(source: str) -> Text:
     text = clean(source).rstrip("\n")
     if len(text) > LONGEST:
         return Text(text)
+    from rich.syntax import Syntax
+
     coloured = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(text)
     coloured.rstrip()
     return coloured

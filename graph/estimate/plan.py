@@ -94,7 +94,7 @@ def _what(config: Config) -> Iterator[str]:
     yield f"test          {_counted('test', config.test, 'test')}"
     yield f"validation    {_counted('validation', config.validation, 'validation')}"
     rank = config.learn.lora.rank
-    trained = f"adapters of rank {rank} on its linear layers are" if rank else "all of its weights are"
+    trained = f"adapters of rank {rank} on the linear layers are" if rank else "all weights are"
     whose = "one policy plays teacher and student" if config.policies == "shared" else "teacher and student are two policies"
     yield f"policies      {whose}; {trained} trained, with learning rate {config.learn.learning_rate:g}"
     yield f"prompts       {config.prompts}, up to {config.max_prompt_tokens} tokens"

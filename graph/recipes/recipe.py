@@ -23,7 +23,7 @@ PoolOrder = Literal["by_level", "shuffled"]
 
 
 CERTAINTY_TOKENS: Final = 64
-"""Room for the question whether an answer is certain, and for what is said to it."""
+"""Tokens kept free behind an answer for the question whether it is certain, and the reply."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from events.facts.values import Value, Verdict
 class SettingsGroup(Value):
     """Base of all groups of settings; numbers must be finite, and a number may stand for a text, such as `devices = 0`."""
 
-    model_config = ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
+    model_config = ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True, use_attribute_docstrings=True)
 
 
 Reward = Annotated[float, Field(ge=-1000, le=1000)]

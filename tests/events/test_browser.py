@@ -32,7 +32,7 @@ HOSTILE = f"<img src=x onerror=alert(5)>{CONTROL_CHARACTERS}"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a recorded run, a hostile one, and one that goes on."""
+    """A folder of a recorded run and a hostile one; tests add others."""
     folder = tmp_path_factory.mktemp("runs")
     recorded = example_run(open_log(folder / "recorded" / "log.sqlite", create=True)).run(recipe="gasp", seed=1).goalpost(4)
     recorded.evaluate("test", successes=3)
@@ -49,18 +49,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def growing_run(runs: Path) -> Iterator[ExampleRun]:
-    """The run that goes on: what a test tells is in its log at once, as if it were played."""
+def growing_run(runs: Path, monitor: BrowserMonitor) -> Iterator[ExampleRun]:
+    """The run that goes on: what a test tells is in its log at once, as if it were played. The crawl comes before it."""
     example = record_run(runs / "growing", iterations=1)
+    wait_for_index(monitor.address, "growing")
     yield example
     example.log.close()
 
 
 @pytest.fixture(scope="module")
-def monitor(runs: Path, growing_run: ExampleRun) -> Iterator[BrowserMonitor]:
+def monitor(runs: Path) -> Iterator[BrowserMonitor]:
     with viewer_server(runs) as address:
-        for slug in ("recorded", "growing"):
-            wait_for_index(address, slug)
+        wait_for_index(address, "recorded")
         yield BrowserMonitor(address)
 
 
@@ -267,6 +267,7 @@ def test_keys_open_rows_and_turn_pages_of_attempts(page: Page) -> None:
         expect(page.locator("h1")).to_contain_text(heading)
 
 
+@pytest.mark.usefixtures("growing_run")
 def test_without_javascript_everything_that_does_not_move_works(browser: Browser, monitor: BrowserMonitor) -> None:
     before = len(monitor.problems)
     with monitor.context(browser, java_script_enabled=False, viewport=PHONE) as context:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from events.__main__ import app
 from events.facts.errors import BadInput, GaspError
-from events.facts.log import Log
+from events.facts.log import Event, Log
 from events.facts.types import AttemptsMade, EpisodeFailed, QuestionProposed
 from events.maintenance import migrate
 from events.reports.event_line import event_line
@@ -94,7 +95,11 @@ def test_show_chooses_a_stream_and_kinds(run: Path) -> None:
 
 
 def test_json_lines_hold_the_whole_event(run: Path) -> None:
-    assert objects("show", run, "--limit", 0) == [event.model_dump(mode="json") for event in recorded(run)]
+    shown, kept = objects("show", run, "--limit", 0), recorded(run)
+    assert shown == [event.plain_data() for event in kept]
+    assert {*shown[0]} == {*Event._fields}
+    assert shown[0]["time"].endswith("Z")
+    assert [datetime.fromisoformat(line["time"]) for line in shown] == [event.time for event in kept]
 
 
 def test_a_line_says_what_happened_in_a_few_words(run: Path) -> None:
@@ -159,7 +164,7 @@ def test_tail_follows_until_ctrl_c(run: Path) -> None:
     with closing(open_log(run / "log.sqlite")) as log:
         added = log.append("late", [EpisodeFailed(error="Late", message="news")])[0]
     after = json.loads(following.stdout.readline())
-    assert (before["fact"]["kind"], after) == ("run_finished", added.model_dump(mode="json"))
+    assert (before["fact"]["kind"], after) == ("run_finished", added.plain_data())
     following.send_signal(signal.SIGINT)
     assert following.communicate(timeout=20)[1] == ""
     assert following.returncode == 130

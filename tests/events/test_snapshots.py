@@ -107,6 +107,24 @@ def test_a_snapshot_of_another_projection_is_not_used(
     assert log.events_read >= log.head().position
 
 
+def made_anew() -> type[Kinds]:
+    """The same class at another address, as in another process."""
+
+    @dataclass
+    class SameKinds(Kinds):
+        more: int = 0
+
+    return SameKinds
+
+
+def test_a_snapshot_is_used_by_another_process(log: ReadCountingLog, path: Path) -> None:
+    first, second = made_anew(), made_anew()
+    Snapshot(path, first, every=1).fold(log)
+    log.events_read = 0
+    assert Snapshot(path, second).fold(log).applied == log.head().position
+    assert log.events_read < log.head().position
+
+
 def test_a_snapshot_of_another_log_is_not_used(log: ReadCountingLog, path: Path) -> None:
     Snapshot(path, Kinds, every=1).fold(log)
     other = MemoryLog()

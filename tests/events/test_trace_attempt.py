@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from events.facts.errors import BadInput
-from events.facts.types import FACTS, AttemptsMade, QuestionProposed, RewardGiven
+from events.facts.types import AttemptsMade, PolicyUpdated, QuestionProposed, RewardGiven
 from events.facts.values import Digest, canonical
 from events.projections.completion_detail import CompletionDetail, completion_detail
 from events.pure.advantages import RewardGroup, trr_plus_plus_and_grpo
@@ -78,7 +78,7 @@ def test_an_update_without_an_estimator_is_recorded_as_before_there_was_such_a_f
     update = policy_updated(iteration=1, after=0, until=2)
     assert b"advantage_estimator" not in canonical(update)
     named = update.model_copy(update={"advantage_estimator": "rloo"})
-    assert FACTS.validate_json(canonical(named)) == named
+    assert PolicyUpdated.model_validate_json(canonical(named)) == named
 
 
 def test_nothing_is_said_to_be_better_than_expected_before_the_iteration_ends_or_in_a_failed_episode(log: MemoryLog) -> None:

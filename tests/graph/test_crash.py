@@ -34,7 +34,7 @@ from tests.support.processes import all_end, running, start_run, wait_until
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SMALL = {
-    "play.iterations": 4, "play.episodes": 4, "play.practice": 4,
+    "play.iterations": 3, "play.episodes": 4, "play.practice": 4,
     "play.practice_attempts": 4, "play.attempts": 4, "play.gap_attempts": 4, "play.max_attempts": 2,
     "evaluate.questions": 3, "evaluate.attempts": 2,
 }  # fmt: skip
@@ -85,7 +85,7 @@ def test_a_run_survives_kill_9_of_every_part(world):
         trainers |= {*running(process.pid, "trainer.run")}
         while process.poll() is None and len(struck) < len(VICTIMS):
             seen = wait_for_progress(world, process, seen)
-            wait(process, 3 * chance.random())
+            wait(process, 2 * chance.random())
             victim = VICTIMS[len(struck)]
             if process.poll() is None and (victims := processes(world, victim, process.pid)):
                 os.kill(victims[0], signal.SIGKILL)

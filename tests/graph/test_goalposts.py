@@ -137,7 +137,7 @@ def test_a_filter_that_is_done_asks_nobody_again_and_writes_the_same(mixed, tmp_
 
 def test_after_kill_9_it_goes_on_to_the_same_answers_and_goalposts(mixed, tmp_path):
     # In portions of 30, of which eight fit a batch, so that the first verdicts are not the last.
-    more = ("--samples", "90", *SMALL[2:])
+    more = ("--samples", "60", *SMALL[2:])
     (tmp_path / "killed").mkdir()
     out, runs = tmp_path / "killed" / "kept.jsonl", tmp_path / "killed" / "runs"
     command = [sys.executable, "-m", "graph.goalposts", str(mixed), *more, "--out", str(out), "--runs", str(runs)]

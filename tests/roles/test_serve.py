@@ -104,10 +104,10 @@ def test_what_serves_leaves_nothing_whoever_is_killed_or_stopped(temporary, comm
     assert any(process_start_time(pid) for pid in survivors["engine"])
     assert len(left(temporary)) == 1
 
-    # The command alone is killed: its supervisor ends the rest.
+    # The command alone is killed while its server starts (tests/graph/test_vllm.py: while it serves): its supervisor ends the rest.
     second = command()
     assert all_end(survivors["all"])
-    below = wait_for_engine(second.pid)
+    below = wait_for_engine(second.pid, "server")
     assert len(left(temporary)) == 1
     second.kill()
     assert all_end(below["all"])

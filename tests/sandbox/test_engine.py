@@ -86,7 +86,7 @@ def test_two_private_engines_build_an_image_of_the_same_id(private):
     assert len(ids) == 1
 
 
-VICTIMS = ("engine", "dockerd", "worker", "shim", "owner", "owner")
+VICTIMS = ("engine", "dockerd", "worker", "shim", "owner")
 SHIM = "containerd-shim-runc-v2"
 PATIENCE_S = 60.0
 

@@ -22,13 +22,16 @@ import tempfile
 import threading
 import time
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args
 
 from events.process.startup import begin_command, die_with_parent
+from roles.questions.load import load_questions
+from roles.questions.question_set import Split
 from tests.support.paths import ROOT
 from trainer.learn.loss import HIDDEN_PACKAGES, hide_packages, keep_libraries_offline
 
 COMMANDS = {
+    "accelerate.commands.launch": "accelerate.commands.launch",
     "benchmarks.update_contenders": "benchmarks.update_contenders",
     "events": "events.__main__",
     "events.trace": "events.trace",
@@ -52,7 +55,7 @@ _LIBRARIES = """
     transformers.models.auto.modeling_auto transformers.models.auto.tokenization_auto trl.trainer.grpo_trainer matplotlib.pyplot
     graph.display graph.setup.assemble graph.setup.model_source roles.models.attention roles.models.transformers
     trainer.experiments.progress trainer.experiments.report trainer.job.job trainer.learn.loop trainer.learn.tuning
-    trainer.learn.update_report
+    trainer.learn.update_report events.stores.schema
 """.split()
 _CHILDREN = {"graph.run": 4, "trainer.experiment": 3, "trainer.gasp": 2}
 """How many commands each may start."""
@@ -109,6 +112,8 @@ def _server() -> socket.socket:
 
 
 def main() -> None:
+    # Next to nothing of what modules make is garbage.
+    gc.disable()
     keep_libraries_offline()
     # A run uses it, and only trainers hide it.
     import_module("sklearn.feature_extraction.text")
@@ -116,9 +121,12 @@ def main() -> None:
         for module in (*_LIBRARIES, *COMMANDS.values()):
             import_module(module)
     import_module("torch").set_num_threads(1)
+    # Every run reads the shipped questions, which takes a second; once read, they are kept.
+    for split in get_args(Split):
+        load_questions("pocket", split)
     # Pages that no collection touches stay shared with the processes that are forked.
-    gc.collect()
     gc.freeze()
+    gc.enable()
     requests = socket.socket(fileno=int(sys.argv[1]))
     requests.send(b"ready")
     while True:

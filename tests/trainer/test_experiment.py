@@ -168,6 +168,11 @@ def test_a_run_that_was_begun_otherwise_is_refused_with_what_differs(begun):
         runs_of(plan(settings={"play": {"iterations": 2, "episodes": 4}}), begun)
 
 
+def test_a_run_may_have_been_begun_on_another_machine(begun):
+    machine = {"threads": 3, "learn": {"batch_tokens": 1024}}
+    assert runs_of(plan(settings=tomllib.loads(PLAN)["settings"] | machine), begun)[0].state == "waiting"
+
+
 def test_a_run_that_another_process_plays_is_not_started(begun):
     with run_lock(begun / "gasp-0"):
         assert [run.state for run in runs_of(plan(), begun)] == ["busy", "waiting", "waiting", "waiting"]

@@ -36,6 +36,18 @@ POLL_S: Final = 0.5
 """Seconds between polls of processes and logs."""
 GRACE_S: Final = 60.0
 """Seconds that runs have to stop before they are killed."""
+MACHINE_SETTINGS: Final = frozenset(
+    {
+        "threads",
+        "verify.workers",
+        "learn.batch_tokens",
+        "learn.gradient_checkpointing",
+        "learn.processes",
+        "learn.devices",
+        "serve.devices",
+    }
+)
+"""Settings that fit a run to a machine and change results by rounding only, so that a run may have others than its plan."""
 _SET_PDEATHSIG: Final = 1
 _TAIL_BYTES: Final = 4096
 """Bytes at the end of a process's output in which its last line is searched."""
@@ -65,7 +77,7 @@ class RunProcess:
         return max(self.samples.after)
 
     def check(self) -> None:
-        """Check that it was begun with the settings of the plan.
+        """Check that it was begun with the settings of the plan, except those that fit it to a machine.
 
         Raises:
             BadInput: it was begun with others.
@@ -76,7 +88,7 @@ class RunProcess:
             begun = recorded_settings(self.folder, run_started(log))
         for key, _, _ in all_settings():
             old, new = setting_value(begun, key), setting_value(self.config, key)
-            if old != new:
+            if old != new and key not in MACHINE_SETTINGS:
                 raise BadInput(
                     f"Run {self.folder} was begun with {key} = {old!r}, and the plan says {new!r}; put that back, give the plan"
                     " another name, or remove the run's folder."

@@ -265,7 +265,7 @@ def _trial_columns(trials: Sequence[TrialExamined]) -> dict[str, RunningMean]:
 
 
 def _promotions(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
-    iterations = {trial.iteration for trial in outcome.trials}
+    iterations = {trial.iteration for trial in outcome.trials if trial.iteration <= outcome.costs.iterations}
     if iterations:
         promoted = {promotion.iteration for promotion in outcome.promotions}
         yield (
