@@ -161,11 +161,11 @@ class Play:
                 await self._play_episodes(f"episodes of iteration {iteration}", episodes, self.context, earlier)
             else:
                 await self.share_player.play_all(ShareBoard(self.log, self.iteration_shares(iteration)))
+            streams = [episode.stream for episode in episodes]
             if self.context.recipe.plan.at(iteration).trials is not None:
                 parts = (self.context, self.models, self.evaluator, self.trainer, self.goalposts, self.load_weights)
-                trials = TrialRunner(self.log, self.config, *parts)
-                await trials.run(iteration, [episode.stream for episode in episodes], self.policies["student"], END_KEY)
-            record_pool(self.context, self.config, [episode.stream for episode in episodes], iteration)
+                await TrialRunner(self.log, self.config, *parts).run(iteration, streams, self.policies["student"], END_KEY)
+            record_pool(self.context, self.config, streams, iteration)
             failed = self._finish(iteration, episodes)
             logger().info("iteration_finished", episodes=len(episodes), failed=failed, seconds=seconds_since(began))
 
@@ -306,9 +306,9 @@ class Play:
         """Serve the weights that exist after an iteration, check that they are in use, and record that."""
         probes: dict[str, PolicyProbed] = {}
         for policy, roles in self._roles_of.items():
-            digest = self._updates(policy).get(iteration, self.policies[roles[0]])
+            digest = self._updates(policy).get(iteration, before := self.policies[roles[0]])
             self.policies |= dict.fromkeys(roles, digest)
-            if self.sync_checker.checked(policy) != digest:
+            if digest != before or self.sync_checker.checked(policy) != digest:  # A promoted student may be loaded already.
                 probes[policy] = await self.trainer.wait_for_probe(policy, digest)
         # Not before all are known, so that the order of events does not depend on timing.
         for policy, probe in probes.items():

@@ -22,12 +22,15 @@ from events.facts.types import (
 from events.facts.values import SourceLog
 from events.stores.memory import MemoryLog
 from graph.play.scheduler import make_scheduler
+from graph.recipes import RECIPES
+from graph.recipes.rewards import RewardSettings
 from graph.settings.configure import configure
 from graph.setup.assemble import assemble_play, read_inputs, record_goalposts
 from graph.setup.folder import create_run
 from roles.models.transformers import TransformersModel
 from tests.graph.test_resumed_calls import RecordingLog
 from tests.graph.test_whole_recipes import InstantTrainer
+from trainer.data.recrediting import recredited_rewards
 from trainer.job.update_schedule import TrainingSource, UpdateSchedule
 from trainer.learn.loop import Trainer
 
@@ -147,6 +150,15 @@ async def test_an_intrinsic_teacher_earns_pass_rates_at_once(played):
     [trial] = [event.position for event in events if isinstance(event.fact, TrialStarted)]
     assert rewards
     assert all(event.position < trial and 0 <= event.fact.rewards[0] < 1 for event in rewards)
+    # The promoted student is the one that was tried last, whose weights are loaded when it is promoted.
+    [promoted] = facts(events, StudentPromoted)
+    assert facts(events, PolicyServed)[-1].policy == promoted.policy
+    # The recipe of the trials would have given each proposal the gain of its set.
+    [examined] = facts(events, TrialExamined)
+    again = recredited_rewards(events, RECIPES["soar"](RewardSettings()))
+    assert {again[event.stream, event.fact.of] for event in rewards} == {(round(examined.gain, 9),)}
+    own = recredited_rewards(events, RECIPES["soar_intrinsic"](RewardSettings()))
+    assert all(own[event.stream, event.fact.of] == event.fact.rewards for event in rewards)
 
 
 async def test_where_no_proposal_can_be_asked_the_run_stops_before_a_trial(played):

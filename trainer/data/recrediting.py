@@ -7,15 +7,25 @@ ones.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import fmean
 from typing import Final
 
 from events.facts.drawn_facts import DocumentDrawn
 from events.facts.log import Event
-from events.facts.types import AttemptsMade, AttemptsVerified, PassRateMeasured, QuestionProposed, QuestionRejected
+from events.facts.streams import iteration_of
+from events.facts.trial_facts import TrialExamined
+from events.facts.types import (
+    AttemptsMade,
+    AttemptsVerified,
+    PassRateMeasured,
+    QuestionProposed,
+    QuestionRejected,
+    RewardGiven,
+)
 from events.facts.values import Level, Seat, Task
 from graph.recipes.recipe import Recipe
 
-KINDS: Final = ("document_drawn", "question_rejected", "pass_rate_measured", "attempts_verified")
+KINDS: Final = ("document_drawn", "question_rejected", "pass_rate_measured", "attempts_verified", "trial_examined")
 """Event kinds that are read besides generations and rewards."""
 
 
@@ -25,6 +35,9 @@ def recredited_rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[st
     proposed: dict[tuple[str, Seat], int] = {}
     tasks: dict[tuple[str, int], Task] = {}
     levels: dict[str, Level] = {}
+    sets: dict[tuple[str, int], tuple[int, int]] = {}
+    """Iteration and set of proposals that earn the gain of their set."""
+    gains: dict[tuple[int, int], list[float]] = {}
     for event in events:
         stream = event.stream
         match event.fact:
@@ -43,4 +56,15 @@ def recredited_rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[st
                 tasks[stream, event.version] = task
             case AttemptsVerified(of=of, verdicts=verdicts):
                 rewards[stream, of] = tuple(recipe.student_reward(verdict, tasks[stream, of]) for verdict in verdicts)
+            case RewardGiven(role="teacher", of=of, set=number) if number and _earns_gain(recipe, iteration_of(stream)):
+                sets[stream, of] = iteration_of(stream), number
+            case TrialExamined(iteration=iteration, set=number) as fact:
+                gains.setdefault((iteration, number), []).append(fact.gain)
+    rewards.update({place: (round(fmean(gains[own]), 9),) if own in gains else None for place, own in sets.items()})
     return rewards
+
+
+def _earns_gain(recipe: Recipe, iteration: int) -> bool:
+    """Whether a proposal earns what its set gained, and not what the recipe gives for its pass rate."""
+    trials = recipe.plan.at(iteration).trials
+    return trials is not None and trials.reward_gain

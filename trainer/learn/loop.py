@@ -150,7 +150,9 @@ class Trainer:
             fact = self._policy_updated(cursor, iteration, digest, steps, optimizer)
             pruned = prune.prunable_digests(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
             facts = [fact, *probes, *([WeightsPruned(digests=pruned)] if pruned else [])]
-        observed = {"seconds": seconds, "tokens_per_second": sum(step.tokens for step in steps) / seconds}
+        observed = {"seconds": seconds}
+        if tried is None:
+            observed["tokens_per_second"] = sum(step.tokens for step in steps) / seconds
         key = f"update@{cursor.version}"
         events = self._log.append(cursor.stream, facts, expected=cursor.version, observed=observed, key=key)
         if events[0].fact != facts[0]:
