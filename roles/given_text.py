@@ -1,7 +1,7 @@
 """Texts that the student is given to learn: an answer, and behind it whether it is certain.
 
-Guarantees: a text ends where a completion of the same prompt would, so that what is learned is what is sampled; the question
-"Are you sure?" is read and not learned.
+Guarantees: a text ends where a completion of the same prompt would, so that what is learned is what is sampled; what the
+prompt's answer form gives before the program, and the question "Are you sure?", are read and not learned.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.facts.rollouts import pack_rollouts
 from events.facts.values import Question, Sampling
+from roles.answer_form import AnswerForm
 from roles.certainty_words import WORDS
 from roles.model import Encoding
 from roles.prompt import Prompts
@@ -46,13 +47,14 @@ def certainty_question(prompts: Prompts) -> str:
     return "\n" + prompts.templates["certainty"].text.strip("\n")
 
 
-def given_tokens(encoding: Encoding, prompts: Prompts, answer: str, certain: bool | None, *, formed: bool) -> GivenTokens:
+def given_tokens(encoding: Encoding, prompts: Prompts, answer: str, certain: bool | None, *, form: AnswerForm) -> GivenTokens:
     """The tokens of an answer, and of how certain it is unless that is None.
 
-    With `formed`, the answer has a form, which its last text ends; else the end token does.
+    An answer of a form begins with text that is given, and its last text ends it; any other answer ends with the end token.
     """
-    end = [] if formed or encoding.end is None else [encoding.end]
-    parts = [(encoding.encode_text(answer) + end, True)]
+    given, end = form[0].given if form else "", [] if form or encoding.end is None else [encoding.end]
+    parts = [(encoding.encode_text(given), False)] if given else []
+    parts.append((encoding.encode_text(answer.removeprefix(given)) + end, True))
     if certain is not None:
         asked, words = encoding.encode_text(certainty_question(prompts)), encoding.encode_text(WORDS[certain])
         parts += [(asked, False), (words + ([] if encoding.end is None else [encoding.end]), True)]
@@ -78,7 +80,8 @@ def give_text(
     prompt = prompts.induction(question)
     request = prompts.request(prompt, 1, 0, Sampling())
     answer = answer_of(prompts, question) if refusal is None else refusal
-    tokens = given_tokens(encoding, prompts, answer, certain if says else None, formed=bool(prompt.form) and refusal is None)
+    form = prompt.form if refusal is None else ()
+    tokens = given_tokens(encoding, prompts, answer, certain if says else None, form=form)
     if len(encoding.encode_text(answer)) >= max_tokens:
         raise BadInput(
             f"The answer to question {question.id} has more tokens than play.student.max_tokens={max_tokens} allows; raise it."

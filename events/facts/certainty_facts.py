@@ -24,7 +24,7 @@ class TextGiven(Fact):
     length: int
     """Tokens of the text that are learned."""
     certain: bool | None = None
-    """Whether the text says that its answer is certain; None where it says nothing of that."""
+    """Whether the answer counts as certain, which the text says unless uncertain ones are refused; None where nobody asked."""
 
 
 class CalibrationFinished(Fact):

@@ -109,6 +109,12 @@ def _of_the_stages(config: Config) -> Iterator[str]:
             f"The prompt set {config.prompts!r} has thoughts before an answer and {prompts.rules.stop[0]!r} behind it, which"
             f" recipe {config.recipe} does not write; take short, instruct, or one with answer forms."
         )
+    has_form = any(template.form for name, template in prompts.templates.items() if name.partition(".")[0] == "induction")
+    if has_form and any(stage.texts and stage.texts.refusals for stage in (*first, last)):
+        yield (
+            f"The prompt set {config.prompts!r} gives the beginning of every answer, so that recipe {config.recipe} could not"
+            " refuse one; take a set without answer forms, such as instruct or pocket."
+        )
     before = sum(stage.iterations for stage in first)
     if first and config.play.iterations <= before:
         yield (

@@ -88,6 +88,7 @@ WRONG = [
     ("pocket", [*DOCUMENTS, "prompts=pocket2"], r"'pocket2' has no document\.md, which recipe darc asks with"),
     ("pocket", [*DOCUMENTS, "play.iterations=21"], "iterations=21 ends before the last stage of recipe darc"),
     ("pocket", ["recipe=sft_vanilla"], "'base' has thoughts before an answer and .*</answer>' behind it"),
+    ("pocket", ["recipe=r_tuning_r", "prompts=completion"], "gives the beginning of every answer, so that recipe r_tuning_r"),
     (
         "pocket",
         ["recipe=r_tuning", "prompts=pocket", "play.iterations=1"],

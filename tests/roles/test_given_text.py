@@ -38,11 +38,18 @@ def test_answer_and_certainty_are_learned_and_the_question_between_them_is_read(
     log = MemoryLog()
     fact = give(log, prompts, certain=certain)
     answer = "```python\ndef f(x):\n    return 2 * x\n```"
-    # An answer form ends with its last text, any other answer with the end token, as when it is sampled.
-    assert parts(log, fact) == (answer + (END if prompts == "pocket" else "") + words + END, ASKED[prompts])
+    # What an answer form gives is read. Its last text ends it, and the end token any other answer, as when it is sampled.
+    given, end = {"pocket": ("", END), "short": ("```python\n", "")}[prompts]
+    assert parts(log, fact) == (answer.removeprefix(given) + end + words + END, given + ASKED[prompts])
     assert log.get(fact.text).decode() == answer + ASKED[prompts] + words
     assert fact.length == len(parts(log, fact)[0])
     assert parse_program(log.get(fact.text).decode()) == DOUBLE.program.strip()
+
+
+def test_a_statement_that_an_answer_form_repeats_is_not_learned() -> None:
+    log = MemoryLog()
+    learned = "def f(x):\n    return 2 * x\n```"
+    assert parts(log, give(log, "completion", says=False)) == (learned, '```python\n"""\nDouble it.\n"""\n')
 
 
 def test_a_text_may_be_the_answer_or_a_refusal_alone() -> None:
