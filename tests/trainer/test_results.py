@@ -20,7 +20,7 @@ from events.facts.types import (
 from events.facts.values import Digest, QuestionId, Sampling
 from events.stores import open_log
 from roles.questions.load import load_questions
-from tests.support.example_runs import START_WEIGHTS, example_run
+from tests.support.example_runs import START_WEIGHTS, example_run, policy_updated
 from tests.support.paths import ROOT
 from trainer.experiments.claims import clauses
 from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
@@ -305,6 +305,16 @@ def test_costs_are_counted_by_hand(log):
     )
     assert (costs.played_tokens, costs.evaluated_tokens) == (played, evaluated_)
     assert [evaluation.samples for evaluation in outcome.evaluations["test"]] == [0, costs.student_samples]
+
+
+def test_steps_of_trials_are_costs_once_whether_their_student_is_promoted_or_not(log):
+    tale = example_run(log).run().start(1)
+    for number in (1, 2):
+        tale.learn_trial(tale.begin_trial(number), START_WEIGHTS)
+    promoted = policy_updated(iteration=1, after=0, until=9, policy="student").model_copy(update={"set": 2})
+    log.append("policy/student", [promoted, policy_updated(iteration=2, after=9, until=10, policy="student")])
+    costs = run_outcome(log).costs
+    assert (costs.updates, costs.steps, costs.learned_tokens) == (2, 3, 600)
 
 
 def full(lab: ExperimentFolder, **how: object) -> ExperimentFolder:

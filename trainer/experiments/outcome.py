@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 from events.facts.certainty_facts import CalibrationFinished
 from events.facts.errors import BadInput
 from events.facts.log import Log
-from events.facts.trial_facts import StudentPromoted, TrialExamined
-from events.facts.types import EvaluationFinished, RunStarted
+from events.facts.trial_facts import StudentPromoted, TrialExamined, TrialLearned
+from events.facts.types import AttemptsMade, EvaluationFinished, RunStarted
 from events.facts.values import QuestionId
 from events.projections.run_summary import RunSummary, fold
 from events.pure.estimators import pass_at_k
@@ -61,15 +61,16 @@ class RunCosts:
     student_samples: int
     teacher_samples: int
     evaluated_samples: int
-    """Completions in evaluations, which nothing learns from."""
+    """Completions in evaluations, those of trials included, which nothing learns from."""
     updates: int
     steps: int
+    """Optimizer steps, those of trials included."""
     played_tokens: int
     """Completion tokens in play."""
     evaluated_tokens: int
-    """Completion tokens in evaluations."""
+    """Completion tokens in evaluations, those of trials included."""
     learned_tokens: int
-    """Completion tokens in optimizer steps."""
+    """Completion tokens in optimizer steps, those of trials included."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def run_outcome(log: Log) -> RunOutcome:
             for name in QUESTION_SETS
         },
         teaching=teacher_measures(log),
-        costs=_costs(summary),
+        costs=_costs(log, summary),
         calibrations=tuple(_calibration(log, fact) for fact in summary.calibrations),
         votes=tuple(votes(log)),
         documents=document_questions(log),
@@ -173,18 +174,26 @@ def _calibration(log: Log, fact: CalibrationFinished) -> Calibration:
     return Calibration(fact, tuple((float(certainty), bool(passed)) for _, passed, _, certainty in scores))
 
 
-def _costs(summary: RunSummary) -> RunCosts:
+def _costs(log: Log, summary: RunSummary) -> RunCosts:
     figures, updates = summary.iterations.values(), summary.updates
     played = sum(iteration.tokens for iteration in figures)
+    attempts = (event.fact for event in log.read(kinds={"attempts_made"}))
+    learned = (event.fact for event in log.read(kinds={"trial_learned"}))
+    trials = [fact for fact in learned if isinstance(fact, TrialLearned)]
+    # An update that promotes a student repeats the steps of its trial.
+    own = [update for update in updates if not (trials and update.set)]
+    steps = [step for update in own for step in update.steps] + [step for trial in trials for step in trial.steps]
     return RunCosts(
         seconds=summary.played,
         iterations=sum(iteration.ended is not None for iteration in figures),
         student_samples=summary.samples.total,
         teacher_samples=sum(seat.proposed for iteration in figures for seat in iteration.seats.values()),
-        evaluated_samples=sum(fact.attempts * len(fact.successes) for fact in summary.evaluations),
+        evaluated_samples=sum(
+            fact.generation.count for fact in attempts if isinstance(fact, AttemptsMade) and fact.purpose == "evaluation"
+        ),
         updates=len(updates),
-        steps=sum(bool(step.samples) for update in updates for step in update.steps),
+        steps=sum(bool(step.samples) for step in steps),
         played_tokens=played,
         evaluated_tokens=summary.tokens - played,
-        learned_tokens=sum(step.tokens for update in updates for step in update.steps),
+        learned_tokens=sum(step.tokens for step in steps),
     )

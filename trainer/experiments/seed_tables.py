@@ -135,9 +135,9 @@ def _pass_rates(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
 
 
 def _calibration(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
-    last = {fact.result.name: fact.result for fact in outcome.calibrations}
     first = {fact.result.name: fact.result for fact in outcome.calibrations if fact.result.iteration == 0}
-    for name in (name for name in QUESTION_SETS if name in last):
+    last = {fact.result.name: fact.result for fact in outcome.calibrations if fact.result.iteration > 0}
+    for name in QUESTION_SETS:
         for label, facts in ((BEFORE, first), (recipe, last)):
             if name in facts:
                 yield (results.set_name(name), label), _calibration_columns(facts[name])
