@@ -32,7 +32,9 @@ class PackedLinear(nn.Module):
 
 def pack_linear_layers(model: nn.Module) -> None:
     """Pack every linear layer of a model on a CPU that computes in bfloat16; any other model stays as it is."""
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    # A torch that was built without oneDNN, as on Apple's processors, has none of these operators.
+    has_operators = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    if not has_operators or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return
     for module in list(model.modules()):
         for name, layer in module.named_children():

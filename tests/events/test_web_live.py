@@ -14,12 +14,18 @@ from starlette.testclient import TestClient
 
 from events.facts.errors import BadInput, LogCorrupt
 from events.index.writer import Indexer
+from events.projections.players import Players
+from events.projections.run_summary import CompletionCount
 from events.stores import open_log
 from events.web.app import make_app
 from events.web.view.log_follower import LogFollower, _copied
 from events.web.view.viewer import Viewer
 from tests.support.example_runs import ExampleRun, about_a_document, example_run
 from tests.support.viewer_client import record_run, stream_messages, wait_until_indexed
+
+
+def is_mutable(value: object) -> bool:
+    return isinstance(value, list | dict | CompletionCount | Players)
 
 
 def test_a_new_run_appears_and_one_that_is_gone_disappears(tmp_path: Path, viewer: Viewer) -> None:
@@ -174,6 +180,7 @@ def test_a_summary_that_was_given_out_does_not_change_any_more(example: ExampleR
     wait_until_indexed(viewer, "first")
     summary = viewer.run("first").summary()
     again = _copied(summary)
+    assert [name for name, value in vars(summary).items() if value is vars(again)[name] and is_mutable(value)] == ["_open"]
     example.start(2).episode(gap_successes=3)
     wait_until_indexed(viewer, "first")
     assert summary == again

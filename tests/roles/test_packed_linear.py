@@ -8,7 +8,8 @@ torch = pytest.importorskip("torch")
 nn = torch.nn
 
 needs_bfloat16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="the processor does not compute in bfloat16"
+    not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+    reason="the processor does not compute in bfloat16",
 )
 
 

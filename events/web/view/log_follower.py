@@ -154,7 +154,8 @@ def _copied(summary: RunSummary) -> RunSummary:
     new = copy.copy(summary)
     new.iterations = {number: each if each.ended else copy.deepcopy(each) for number, each in summary.iterations.items()}
     new.goalposts = {question: copy.copy(figures) for question, figures in summary.goalposts.items()}
-    new.samples = copy.deepcopy(summary.samples)
-    new.evaluations, new.updates, new.speeds = list(summary.evaluations), list(summary.updates), list(summary.speeds)
+    new.samples, new.players = copy.deepcopy(summary.samples), copy.deepcopy(summary.players)
+    for name in ("evaluations", "calibrations", "trials", "promotions", "updates", "speeds"):
+        setattr(new, name, list(getattr(summary, name)))
     new.policies, new.served = dict(summary.policies), dict(summary.served)
     return new
