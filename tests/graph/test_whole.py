@@ -40,7 +40,7 @@ SMALL = ("play.iterations=2", "play.episodes=4", "play.practice=4", *FEW)
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    # By `python -m` itself, as test_crash does, which needs an engine of its own.
+    # By `python -m` itself, its trainer too; nearly all other runs are forked.
     out = finish(start_run(runs, "--name", "whole", settings=SMALL, fresh=True))
     log = open_log(runs / "whole" / "log.sqlite")
     yield log, out

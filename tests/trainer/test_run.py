@@ -103,7 +103,7 @@ def train(run: Path, *args: str) -> int:
 
 def test_two_processes_make_the_same_bits(copy, straight) -> None:
     run = copy("other")
-    process = start_command("trainer.run", run)
+    process = start_command("trainer.run", run, fresh=False)
     _, lines = process.communicate(timeout=PATIENCE_S * 3)
     assert process.returncode == 0
     one, other = updates(straight), updates(run)
