@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from math import isfinite
 from typing import Final, NamedTuple
 
 from events.export.metrics import iteration_metrics, update_metrics
@@ -153,12 +152,10 @@ def compare_figures(runs: Mapping[str, Sequence[Figure]]) -> list[Figure]:
 
 def drawable(series: Series) -> Series:
     """The line without numbers that cannot be drawn, in the order of x."""
-    points = sorted((float(x), float(y)) for x, y in series.points if _drawable(x, y))
-    return Series(series.name, tuple(points), tuple(sorted(edge for edge in series.band if _drawable(*edge))))
-
-
-def _drawable(*values: float) -> bool:
-    return all(isfinite(value) and abs(value) < _LARGE for value in values)
+    # Neither infinity nor a number that is none (NaN) is smaller than anything large.
+    points = sorted((float(x), float(y)) for x, y in series.points if abs(x) < _LARGE and abs(y) < _LARGE)
+    band = sorted(edge for edge in series.band if all(abs(value) < _LARGE for value in edge))
+    return Series(series.name, tuple(points), tuple(band))
 
 
 def axis_range(lines: Iterable[Series], limits: tuple[float, float] | None) -> tuple[float, float]:
