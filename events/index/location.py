@@ -11,11 +11,14 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from events.cli.app import LOG_NAME, locate_log
 from events.facts.log import ProgressCallback, ReadableLog, ignore_progress
-from events.index.reader import Index
 from events.process.home import home_folder, private_temp_folder
+
+if TYPE_CHECKING:
+    from events.index.reader import Index
 
 INDEX_NAME = "index.sqlite"
 """The index's file in the directory of a run."""
