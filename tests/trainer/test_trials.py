@@ -1,5 +1,6 @@
 """Trials as the trainer makes them: students that are trained apart from the policy, and one of them promoted."""
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.support.tiny_model import TinyModelRun, tiny_weights
 from trainer.data.replay import iteration_rollouts
 from trainer.job.update_schedule import TrainingSource, UpdateSchedule
 from trainer.learn.loop import Trainer
+from trainer.learn.loss import PolicyLoss
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,24 @@ def test_a_trial_begins_with_the_policy_and_leaves_it_as_it_was(example, tmp_pat
     assert isinstance(pruned, WeightsPruned)
     assert {*pruned.digests} == {first.digest, second.digest}
     assert {path.name for path in (tmp_path / "run" / "weights").iterdir()} == {start}
+
+
+def test_memory_holds_one_student_however_many_were_tried(example, tmp_path) -> None:
+    def losses() -> int:
+        return sum(type(each) is PolicyLoss for each in gc.get_objects())
+
+    gc.collect()
+    before, learner = losses(), trainer(example, tmp_path)
+    # Python may collect late or never; the trainer must not depend on it.
+    gc.disable()
+    try:
+        for number in (1, 2, 1):
+            example.begin_trial(number)
+            list(learner.catch_up())
+        alive = losses()
+    finally:
+        gc.enable()
+    assert alive - before == 1
 
 
 def test_steps_are_as_many_as_the_trial_has_and_its_batches_come_again(example, tmp_path) -> None:

@@ -5,6 +5,7 @@ Guarantees: a policy in memory has the weights of its digest. Policies that are 
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +45,12 @@ class PolicyStore:
     def load(self, cursor: Cursor) -> TrainablePolicy:
         """The policy at a cursor, which stays in memory."""
         policy = self._loaded.get(cursor.name)
-        if policy is None or policy.weights.digest != cursor.digest:
+        if policy is not None and policy.weights.digest != cursor.digest:
+            # First, so that memory holds them no longer than the next ones need it.
+            policy = None
+            del self._loaded[cursor.name]
+            _free_memory()
+        if policy is None:
             weights, loss = self._load(cursor.name, cursor.digest, cursor.optimizer, self._bases)
             adam = Adam(weights.model, self._config.learn, weights.moments, policy=cursor.name, taken=cursor.step)
             policy = self._loaded[cursor.name] = TrainablePolicy(weights, loss, adam)
@@ -132,6 +138,8 @@ def _free_memory() -> None:
     """Free the memory that an update needed besides weights and moments: what samples may share GPU and machine."""
     import torch
 
+    # A model and its loss are a cycle, and Python may load several more before it looks for cycles by itself.
+    gc.collect()
     release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
