@@ -49,7 +49,7 @@ class PolicyStore:
             # First, so that memory holds them no longer than the next ones need it.
             policy = None
             del self._loaded[cursor.name]
-            _free_memory()
+            _collect_models()
         if policy is None:
             weights, loss = self._load(cursor.name, cursor.digest, cursor.optimizer, self._bases)
             adam = Adam(weights.model, self._config.learn, weights.moments, policy=cursor.name, taken=cursor.step)
@@ -94,6 +94,7 @@ class PolicyStore:
 
     def loss_of(self, name: PolicyName, digest: Digest) -> PolicyLoss:
         """The loss of older weights of a policy, such as those that sampled."""
+        _collect_models()
         return self._load(name, digest, None, {})[1]
 
     def _load(
@@ -134,12 +135,16 @@ class PolicyStore:
         )
 
 
+def _collect_models() -> None:
+    """Free the models that nothing uses any more: each is in a cycle with its loss, and Python looks for cycles too late."""
+    gc.collect()
+    _free_memory()
+
+
 def _free_memory() -> None:
     """Free the memory that an update needed besides weights and moments: what samples may share GPU and machine."""
     import torch
 
-    # A model and its loss are a cycle, and Python may load several more before it looks for cycles by itself.
-    gc.collect()
     release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
