@@ -137,6 +137,13 @@ def test_certainty_is_a_mean_over_seeds_before_and_after(runs):
     assert difference(accuracy, accuracy) == (0, 0, 0)
 
 
+def test_a_run_that_has_learned_nothing_yet_has_only_the_row_before(tmp_path):
+    with closing(open_log(tmp_path / "r_tuning-0" / "log.sqlite", create=True)) as log:
+        example_run(log).run(recipe="r_tuning", seed=0).evaluate().calibrate(scores=[(True, 0.5, 0.9)])
+    results = read(ExperimentPlan(name="lab", seeds=(0,), recipes={"r_tuning": {}}), tmp_path)
+    assert [label for _, label in rows(results, "calibration")] == ["before"]
+
+
 def test_labels_are_counted_by_window_and_by_what_questions_are_made_of(runs):
     results = read(plan(), runs)
     table = rows(results, "labels")
