@@ -207,8 +207,8 @@ async def _validate(context: NodeContext, episode: EpisodeState, version: int) -
     if not isinstance(result, RejectedProposal):
         result = document_objection(context, episode, result.question) or result
     if not isinstance(result, RejectedProposal):
-        similarity = context.novelty.similarity(result.question)
-        if similarity <= context.similarity or not _plan(context, episode).rejection_sampling:
+        similarity, repeated = context.novelty.similarity(result.question), context.novelty.has_program(result.question)
+        if (similarity <= context.similarity and not repeated) or not _plan(context, episode).rejection_sampling:
             question, blob = result.question.id, put_question(context.log, result.question)
             validated = QuestionValidated(
                 seat=seat, question=question, blob=blob, similarity=round(similarity, 6), aligned=result.aligned
@@ -216,7 +216,9 @@ async def _validate(context: NodeContext, episode: EpisodeState, version: int) -
             if _plan(context, episode).pools is None:
                 return [validated]
             return [validated, QuestionAccepted(seat=seat, question=question, blob=blob, axis=episode.axis)]
-        result = RejectedProposal("not_novel", f"cosine similarity {similarity:.3f} to an accepted question", result.question)
+        program = ", which has the same program but for names" if repeated else ""
+        detail = f"cosine similarity {similarity:.3f} to an accepted question{program}"
+        result = RejectedProposal("not_novel", detail, result.question)
     reward = None if _plan(context, episode).pools else context.recipe.rejection_reward(result.reason)
     return [
         QuestionRejected(
@@ -347,7 +349,7 @@ def _measure(
     plan, seat, successes = _plan(context, episode), episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
     band = context.recipe.band(seat, successes, len(verdicts))
     # Checked again: another episode may have had the same question accepted since this one was validated.
-    novel = context.novelty.similarity(question) <= context.similarity or not plan.rejection_sampling
+    novel = context.novelty.is_novel(question, context.similarity) or not plan.rejection_sampling
     reason: Reason | None = "not_novel" if not novel else None if band == "in_band" or not plan.rejection_sampling else band
     if novel:
         reward: float | None = round(context.recipe.teacher_reward(seat, successes, len(verdicts), episode.level), 9)

@@ -194,10 +194,10 @@ class SharePlayer:
 
 
 def cross_share_repeats(context: NodeContext, streams: Sequence[str], shares: int) -> int:
-    """How many questions a share accepted that are too similar to one of a share before it, which it could not know."""
+    """How many questions a share accepted that repeat one of a share before it, which it could not know."""
     repeats, before = 0, context.novelty.empty()
     for number in range(shares):
         own = list(accepted_in(context.log, streams[number::shares]))
-        repeats += sum(before.similarity(question) > context.similarity for question in own)
+        repeats += sum(not before.is_novel(question, context.similarity) for question in own)
         before.add(*own)
     return repeats

@@ -1,7 +1,8 @@
 """Novelty: similarity of a question to those accepted before (paper, section 3.4).
 
 It is the cosine similarity of embedded statement and program, against both buffers (lemmas and lifts) at once. The paper does
-not name its embedding, so it is exchangeable.
+not name its embedding, so it is exchangeable. Ours besides: the program of an accepted question is not novel whatever its
+statement says, since a small model varies a question by words that ask for nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 from events.facts.errors import BadInput
 from events.facts.values import Question
+from events.pure.program_structure import structure_hash
 
 
 class Embedding(Protocol):
@@ -62,11 +64,12 @@ class Novelty:
     def __init__(self, embedding: Embedding) -> None:
         self._embedding = embedding
         self._rows: Any = None
+        self._programs: set[str] = set()
 
     def copy(self) -> Novelty:
         """A buffer that begins with the same questions."""
         copied = self.empty()
-        copied._rows = self._rows
+        copied._rows, copied._programs = self._rows, set(self._programs)
         return copied
 
     def empty(self) -> Novelty:
@@ -84,11 +87,20 @@ class Novelty:
             return 0.0
         return float((self._rows @ self._embedding([self.text(question)]).T).max())
 
+    def has_program(self, question: Question) -> bool:
+        """Whether an accepted question has its program, but for names, comments and layout."""
+        return question.program is not None and structure_hash(question.program) in self._programs
+
+    def is_novel(self, question: Question, limit: float) -> bool:
+        """Whether no accepted question has its program or a similarity above `limit` to it."""
+        return self.similarity(question) <= limit and not self.has_program(question)
+
     def add(self, *questions: Question) -> None:
         """Add accepted questions to the buffer."""
         if not questions:
             return
         from scipy.sparse import csr_matrix, vstack
 
+        self._programs |= {structure_hash(question.program) for question in questions if question.program is not None}
         rows = csr_matrix(self._embedding([self.text(question) for question in questions]))
         self._rows = rows if self._rows is None else vstack([self._rows, rows], format="csr")

@@ -31,6 +31,20 @@ def test_another_question_is_new_although_it_shares_words():
     assert 0.1 < novelty.similarity(other) < 0.95
 
 
+def test_a_program_that_was_accepted_is_not_new_whatever_its_statement_names_and_comments_say():
+    novelty = Novelty(NgramEmbedding())
+    novelty.add(question("the n-th triangular number", "def f(n):\n    return (n * (n + 1)) // 2"))
+    padded = question(
+        "the n-th triangular number. Then solve the whole problem with a function of a few lines that returns the result",
+        "def f(number):\n    # Gauss\n    return number * (number + 1) // 2",
+    )
+    assert novelty.similarity(padded) <= 0.95
+    assert not novelty.is_novel(padded, 0.95)
+    assert not novelty.copy().is_novel(padded, 0.95)
+    assert novelty.empty().is_novel(padded, 0.95)
+    assert novelty.is_novel(question("the n-th square number", "def f(n):\n    return n * n"), 0.95)
+
+
 def test_an_unknown_embedding_is_refused():
     with pytest.raises(BadInput, match="no embedding 'vibes'"):
         embedding("vibes")

@@ -259,5 +259,6 @@ def test_every_name_of_a_setting_is_tested_and_has_its_row_in_the_document() -> 
     assert set(names["loss"]) == set(LOSSES)
     assert set(names["importance"]) == {"none", "truncate", "mask"}
     document = (ROOT / "docs" / "algorithms.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)` \|", document, re.MULTILINE)) == {*ADVANTAGE_ESTIMATORS, *LOSSES}
-    assert all(f"`{reason}`" in document for reason in get_args(NoSignalReason))
+    reasons = set(get_args(NoSignalReason))
+    assert set(re.findall(r"^\| `(\w+)` \|", document, re.MULTILINE)) - reasons == {*ADVANTAGE_ESTIMATORS, *LOSSES}
+    assert all(f"`{reason}`" in document for reason in reasons)
