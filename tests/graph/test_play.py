@@ -172,6 +172,7 @@ async def test_an_accepted_question_is_not_asked_again(log, runner):
     await episode(log, runner, ScriptedAnswers(), stream="episode/00001/001", seed=6)
     again = facts(log, QuestionRejected, "episode/00001/001")
     assert [fact.reason for fact in again] == ["malformed", "unsafe", "not_novel"]
+    assert again[-1].detail == "cosine similarity 1.000 to an accepted question, which has the same program but for names"
     assert facts(log, RewardGiven, "episode/00001/001")[-1].rewards == (-0.5,)
 
 
