@@ -55,6 +55,13 @@ def main(
     gpu: Annotated[str | None, typer.Option(help=f"With --dry-run. {GPU_HELP}")] = None,
     report: Annotated[bool, typer.Option("--report", help="Play nothing: write tables and plots of the runs so far.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; `docs`, or with --smoke beside its runs.")] = None,
+    outcomes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for outcomes of finished runs: what is there, from other machines, is reported and not played again;"
+            " what finishes here is added."
+        ),
+    ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Try everything at a tiny size; takes no FILE.")] = False,
 ) -> None:
     """Read the plan, then play it or report."""
@@ -70,18 +77,20 @@ def main(
         Printer().show(budget_table(plan, gpu))
         return
     if not report:
-        _play(plan, folder, parallel or len(os.sched_getaffinity(0)))
+        _play(plan, folder, parallel or len(os.sched_getaffinity(0)), outcomes)
     if report or smoke:
-        _report(plan, folder, out or (folder / "report" if smoke else Path("docs")))
+        _report(plan, folder, out or (folder / "report" if smoke else Path("docs")), outcomes)
     elif file is not None:
         where = "" if runs == RUNS else f" --runs {shlex.quote(str(runs))}"
         changed = "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
+        where += "" if outcomes is None else f" --outcomes {shlex.quote(str(outcomes))}"
         command = f"{typed_command('trainer.experiment')} {shlex.quote(str(file))}{changed}{where} --report"
         print_note(f"Write tables and plots with: {command}")
 
 
-def _play(plan: ExperimentPlan, folder: Path, parallel: int) -> None:
+def _play(plan: ExperimentPlan, folder: Path, parallel: int, outcomes: Path | None) -> None:
     from graph.setup.folder import run_lock
+    from trainer.experiments.outcome_files import OutcomeFiles
     from trainer.experiments.progress import progress
     from trainer.experiments.runs import play, runs_of
 
@@ -92,9 +101,14 @@ def _play(plan: ExperimentPlan, folder: Path, parallel: int) -> None:
         raise BadInput(f"Folder {folder} cannot be made: {error}; choose another --runs.") from error
     with run_lock(folder):
         planned = runs_of(plan, folder)
+        files = None if outcomes is None else OutcomeFiles(plan, outcomes)
+        if files is not None:
+            here = [run for run in planned if files.read(run.cell) is None]
+            print_note(f"{len(planned) - len(here)} of {len(planned)} runs have their outcome in {outcomes}")
+            planned = here
         try:
             with progress(detachable_console(), planned) as show:
-                play(planned, parallel, show)
+                play(planned, parallel, show, finished=None if files is None else files.save)
         except KeyboardInterrupt:
             print_note("Stopped; repeat the command to go on.")
             raise
@@ -107,12 +121,14 @@ def _play(plan: ExperimentPlan, folder: Path, parallel: int) -> None:
         )
 
 
-def _report(plan: ExperimentPlan, folder: Path, out: Path) -> None:
+def _report(plan: ExperimentPlan, folder: Path, out: Path, outcomes: Path | None) -> None:
+    from trainer.experiments.outcome_files import OutcomeFiles
     from trainer.experiments.report import write
 
-    if not folder.is_dir():
-        raise BadInput(f"There are no runs in {folder}; play them first, without --report.")
-    write(plan, folder, out, print_note)
+    for given in (folder,) if outcomes is None else (outcomes,):
+        if not given.is_dir():
+            raise BadInput(f"There are no runs in {given}; play them first, without --report.")
+    write(plan, folder, out, print_note, None if outcomes is None else OutcomeFiles(plan, outcomes))
 
 
 if __name__ == "__main__":

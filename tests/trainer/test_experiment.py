@@ -220,6 +220,22 @@ def test_a_finished_experiment_is_not_played_again(smoked):
 
 @pytest.mark.docker
 @pytest.mark.slow
+def test_an_experiment_that_was_played_elsewhere_is_reported_from_its_outcomes(smoked, tmp_path):
+    def smoke(runs: Path) -> str:
+        process = start_command("trainer.experiment", "--smoke", "--runs", runs, "--outcomes", tmp_path / "kept", fresh=False)
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        return out + err
+
+    assert "0 of 3 runs have their outcome in" in smoke(smoked[0].parent)
+    assert "3 of 3 runs have their outcome in" in smoke(tmp_path / "elsewhere")
+    pages = [folder / "report" / "results.md" for folder in (smoked[0], tmp_path / "elsewhere" / "smoke")]
+    assert pages[0].read_text() == pages[1].read_text()
+    assert not list((tmp_path / "elsewhere").glob("*/*/log.sqlite"))
+
+
+@pytest.mark.docker
+@pytest.mark.slow
 def test_commands_of_the_readme_work_on_a_real_run(smoked, tmp_path):
     """Those that need a sandbox or a model; tests/docs/test_commands.py runs those that only read."""
     (tmp_path / "runs").mkdir()

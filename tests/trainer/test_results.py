@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from pydantic import TypeAdapter
 
 from events.facts.errors import BadInput
 from events.facts.log import Log
@@ -21,14 +22,16 @@ from events.facts.values import Digest, QuestionId, Sampling
 from events.stores import open_log
 from roles.questions.load import load_questions
 from tests.support.example_runs import START_WEIGHTS, example_run, policy_updated
-from tests.support.paths import ROOT
+from tests.support.paths import GOLDEN, ROOT
 from trainer.experiments.claims import clauses
 from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
-from trainer.experiments.outcome import run_outcome
+from trainer.experiments.outcome import RunOutcome, run_outcome
+from trainer.experiments.outcome_files import OutcomeFiles
 from trainer.experiments.page import page, question_strata
 from trainer.experiments.plots import Plot, PlotLine, draw
 from trainer.experiments.report import read, write
 from trainer.experiments.results import Results
+from trainer.experiments.runs import runs_of
 from trainer.experiments.sections import plain
 
 Evaluations = Mapping[tuple[str, int], Sequence[int]]
@@ -53,10 +56,11 @@ def record_evaluations(
     attempts: int = 20,
     commit: str = "unknown",
     start: Digest = START_WEIGHTS,
+    settings: Mapping[str, object] | None = None,
 ) -> None:
     """A run of which nothing but its evaluations is known."""
     policies = {"teacher": START_WEIGHTS, "student": start}
-    config = {"recipe": recipe, "seed": seed}
+    config = {"recipe": recipe, "seed": seed, **(settings or {})}
     log.append("run", [RunStarted(config=config, versions={}, commit=commit, policies=policies)])
     for (name, iteration), counts in exams.items():
         log.append(f"evaluation/{name}/{iteration:05}", [evaluation_finished(name, iteration, counts, attempts)])
@@ -348,6 +352,57 @@ def test_equal_logs_give_equal_bytes_wherever_they_lie(lab, tmp_path):
     assert len(files) == 6
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def saved(lab: ExperimentFolder, folder: Path) -> OutcomeFiles:
+    """The outcomes of all finished runs as files."""
+    files = OutcomeFiles(lab.plan, folder)
+    for run in runs_of(lab.plan, lab.folder):
+        files.save(run)
+    return files
+
+
+def test_files_of_outcomes_are_reported_as_their_logs_are(lab, tmp_path):
+    full(lab)
+    files = saved(lab, tmp_path / "outcomes")
+    assert page("lab", read(lab.plan, tmp_path / "elsewhere", files), []) == lab.page
+
+
+@pytest.mark.parametrize("file", sorted(GOLDEN.glob("log-schema-3*.sqlite")), ids=lambda file: file.stem)
+def test_an_outcome_of_any_recipe_comes_back_from_a_file(file):
+    with closing(open_log(file)) as log:
+        outcome = run_outcome(log)
+    adapter = TypeAdapter(RunOutcome)
+    assert adapter.validate_json(adapter.dump_json(outcome)) == outcome
+
+
+def test_a_file_of_an_outcome_has_no_path_of_its_machine(lab, tmp_path):
+    settings = {"model": "/secret/weights", "documents": {"source": "/secret/texts.jsonl"}}
+    lab.run("gasp", 0, {("test", 0): [1]}, settings=settings).recipes["gasp"] = settings
+    saved(lab, tmp_path)
+    assert "secret" not in (tmp_path / "gasp-0.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", r"gasp-0.json is not an outcome of this version \(started: .*\); remove it"),
+        ("no json", r"gasp-0.json is not an outcome of this version"),
+    ],
+)
+def test_a_file_that_is_no_outcome_is_one_sentence(lab, tmp_path, text, words):
+    lab.run("gasp", 0, {("test", 0): [1]})
+    (tmp_path / "gasp-0.json").write_text(text)
+    with pytest.raises(BadInput, match=words):
+        OutcomeFiles(lab.plan, tmp_path).read(next(lab.plan.cells()))
+
+
+def test_an_outcome_of_other_settings_is_refused_with_what_differs(lab, tmp_path):
+    lab.run("gasp", 0, {("test", 0): [1]})
+    saved(lab, tmp_path)
+    other = lab.plan.model_copy(update={"settings": {"play": {"episodes": 4}}})
+    with pytest.raises(BadInput, match=r"gasp-0.json is of a run with play.episodes = 16, and the plan says 4; put that back"):
+        OutcomeFiles(other, tmp_path).read(next(other.cells()))
 
 
 def test_what_is_missing_is_named_and_the_rest_is_reported(lab):

@@ -83,15 +83,15 @@ class RunOutcome:
     """By question set, in the order of iterations."""
     teaching: TeacherMeasures
     costs: RunCosts
-    calibrations: Sequence[Calibration] = ()
+    calibrations: tuple[Calibration, ...] = ()
     """In the order of the log."""
-    votes: Sequence[VotedQuestion] = ()
+    votes: tuple[VotedQuestion, ...] = ()
     """In the order of the log."""
-    documents: Sequence[DocumentQuestion] = ()
+    documents: tuple[DocumentQuestion, ...] = ()
     """Questions about documents."""
-    trials: Sequence[TrialExamined] = ()
+    trials: tuple[TrialExamined, ...] = ()
     """In the order of the log."""
-    promotions: Sequence[StudentPromoted] = ()
+    promotions: tuple[StudentPromoted, ...] = ()
     """In the order of the log."""
 
     def with_shared_start(self, others: Iterable[RunOutcome]) -> RunOutcome:
@@ -163,9 +163,9 @@ def run_outcome(log: Log) -> RunOutcome:
         costs=_costs(log, summary),
         calibrations=tuple(_calibration(log, fact) for fact in summary.calibrations),
         votes=tuple(votes(log)),
-        documents=document_questions(log),
-        trials=summary.trials,
-        promotions=summary.promotions,
+        documents=tuple(document_questions(log)),
+        trials=tuple(summary.trials),
+        promotions=tuple(summary.promotions),
     )
 
 

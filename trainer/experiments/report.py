@@ -16,6 +16,7 @@ from events.reports.documents import fill_generated, generated_names
 from trainer.experiments.experiment_plan import Cell, ExperimentPlan
 from trainer.experiments.figures import plots_of
 from trainer.experiments.outcome import RunOutcome, run_outcome
+from trainer.experiments.outcome_files import OutcomeFiles
 from trainer.experiments.page import PLOTS, page, parts
 from trainer.experiments.plots import Plot, draw
 from trainer.experiments.results import Results
@@ -24,8 +25,10 @@ from trainer.experiments.sections import report_command
 PAGE: Final = "results.md"
 
 
-def write(plan: ExperimentPlan, folder: Path, out: Path, notify: Callable[[str], None]) -> None:
-    """Read the runs of a plan in `folder`, and write its report into `out`.
+def write(
+    plan: ExperimentPlan, folder: Path, out: Path, notify: Callable[[str], None], outcomes: OutcomeFiles | None = None
+) -> None:
+    """Read the runs of a plan in `folder`, and write its report into `out`; `outcomes` are read of runs that are not there.
 
     That is `results.md` and its plots in the folder `results`, or, if the plan names a document, what stands between its marks,
     and the plots that it shows in a folder of its name.
@@ -35,7 +38,7 @@ def write(plan: ExperimentPlan, folder: Path, out: Path, notify: Callable[[str],
             for what there is not, or the extra `plots` is not installed.
         LogError: a log cannot be read.
     """
-    results = read(plan, folder)
+    results = read(plan, folder, outcomes)
     begun = sum(len(results.outcomes(recipe)) for recipe in results.cells)
     notify(f"read {begun} of {len(list(plan.cells()))} runs")
     plots = plots_of(results)
@@ -74,9 +77,11 @@ def _filled(plan: ExperimentPlan, results: Results, plots: Sequence[Plot], file:
     return fill_generated(text, command, known), shown
 
 
-def read(plan: ExperimentPlan, folder: Path) -> Results:
+def read(plan: ExperimentPlan, folder: Path, files: OutcomeFiles | None = None) -> Results:
     """The results of a plan so far; runs of a seed that begin with the same weights share an evaluation of those."""
-    outcomes = {cell: _outcome(plan, cell, folder / cell.run) for cell in plan.cells()}
+    outcomes = {
+        cell: _outcome(plan, cell, folder / cell.run) or (None if files is None else files.read(cell)) for cell in plan.cells()
+    }
     cells: dict[str, dict[int, RunOutcome | None]] = {recipe: {} for recipe in plan.recipes}
     for cell, own in outcomes.items():
         siblings = [outcome for other, outcome in outcomes.items() if other.seed == cell.seed and outcome is not None]

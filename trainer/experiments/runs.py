@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final, Literal
@@ -86,13 +86,11 @@ class RunProcess:
             return
         with closing(open_run(str(self.folder))) as log:
             begun = recorded_settings(self.folder, run_started(log))
-        for key, _, _ in all_settings():
-            old, new = setting_value(begun, key), setting_value(self.config, key)
-            if old != new and key not in MACHINE_SETTINGS:
-                raise BadInput(
-                    f"Run {self.folder} was begun with {key} = {old!r}, and the plan says {new!r}; put that back, give the plan"
-                    " another name, or remove the run's folder."
-                )
+        if differing := differing_setting(begun, self.config):
+            raise BadInput(
+                f"Run {self.folder} was begun with {differing}; put that back, give the plan another name, or remove the run's"
+                " folder."
+            )
 
     def look(self) -> None:
         """Update its state from its log and process."""
@@ -191,12 +189,33 @@ def runs_of(plan: ExperimentPlan, folder: Path) -> list[RunProcess]:
     return runs
 
 
-def play(runs: Sequence[RunProcess], parallel: int, show: Callable[[], None]) -> None:
-    """Play the runs that are not over, `parallel` at once; a failed run stops no other. `show` is called at every poll."""
+def differing_setting(begun: Config, planned: Config, ignored: Collection[str] = MACHINE_SETTINGS) -> str | None:
+    """The first setting of a run that is not the plan's, and both values; None if there is none."""
+    for key, _, _ in all_settings():
+        old, new = setting_value(begun, key), setting_value(planned, key)
+        if old != new and key not in ignored:
+            return f"{key} = {old!r}, and the plan says {new!r}"
+    return None
+
+
+def play(
+    runs: Sequence[RunProcess],
+    parallel: int,
+    show: Callable[[], None],
+    finished: Callable[[RunProcess], None] | None = None,
+) -> None:
+    """Play the runs that are not over, `parallel` at once; a failed run stops no other.
+
+    `show` is called at every poll, `finished` once for each run that is over, those that were over before among them.
+    """
+    over: set[Cell] = set()
     try:
         while True:
             for run in runs:
                 run.look()
+                if finished is not None and run.state == "finished" and run.cell not in over:
+                    over.add(run.cell)
+                    finished(run)
             playing = sum(run.state == "playing" for run in runs)
             for run in itertools.islice((run for run in runs if run.state == "waiting"), max(0, parallel - playing)):
                 run.start()
