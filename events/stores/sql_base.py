@@ -103,18 +103,18 @@ class SqlLog(Appends):
         """Whether the log's schema has keys."""
         return True
 
-    def _insert_rows(self, cursor: Any, rows: Sequence[Row], *, bulk: bool) -> None:  # for subclasses
+    def _insert_rows(self, cursor: Any, rows: Sequence[Row]) -> None:
         cursor.executemany(self._sql(INSERT_ROW), rows)
 
     def _make_keys(self, db: Any) -> None:
         """Bring the log to a schema with keys, inside the transaction that is open."""
 
-    def _write(self, db: Any, plan: TransactionPlan, blobs: Sequence[PackedBlob], *, bulk: bool = False) -> None:
+    def _write(self, db: Any, plan: TransactionPlan, blobs: Sequence[PackedBlob]) -> None:
         cursor = db.cursor()
         if blobs:
             cursor.executemany(self._sql(self._insert_blob), blobs)
         if plan.rows:
-            self._insert_rows(cursor, plan.rows, bulk=bulk)
+            self._insert_rows(cursor, plan.rows)
             tally = [] if plan.tally is None else [plan.tally.add(plan.rows).text()]
             move = f"UPDATE tip SET position = ?, head = ?{', tally = ?' if tally else ''} WHERE id = 1{self._announce}"  # noqa: S608
             cursor.execute(self._sql(move), (*plan.tip, *tally, *self._announced_to))
@@ -234,7 +234,7 @@ class SqlLog(Appends):
                 message = f"The log {self.name} ends at position {end.position}, not as expected at {tip.position}"
                 raise Conflict(f"{message}; somebody else appends to it, let nobody do so and repeat.")
             plan = TransactionPlan(Head(rows[-1].position, rows[-1].head), tally=Tally.parse(tally), rows=list(rows))
-            self._write(db, plan, blobs, bulk=True)
+            self._write(db, plan, blobs)
 
     def append_keys(self, keys: Sequence[Key]) -> None:
         """See `events.stores.raw.Store.append_keys`."""

@@ -1,17 +1,20 @@
 """The log in PostgreSQL, against a real server: the contract, what a place may be, and what tampering looks like."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import psycopg
 import pytest
 
-from events.facts.errors import BadInput, LogCorrupt, LogError
+from events.facts.errors import BadInput, Conflict, LogCorrupt, LogError
+from events.facts.log import Event
 from events.facts.types import GoalpostAdded
 from events.stores import open_log
 from events.stores.postgres import PostgresLog
 from events.stores.postgres_location import PostgresLocation, create
+from events.stores.raw import Store
 from tests.support.damaged_logs import execute_in_postgres
 from tests.support.example_runs import example_run
 from tests.support.log_contract import LogContract, MakeLog, episode_failed
@@ -138,8 +141,16 @@ def cut(url: str, query: str = "true") -> None:
         db.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine} AND {query}")
 
 
-def test_lost_connections_are_made_again(log_url: str) -> None:
-    log = open_log(log_url)
+@pytest.fixture(params=["the first append", "alone for two appends"])
+def log(log_url: str, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A log that is about to append; after two appends it knows where the log ends."""
+    with closing(open_log(log_url)) as log:
+        for _ in range(0 if request.param == "the first append" else 2):
+            log.append("run", [episode_failed()])
+        yield log
+
+
+def test_lost_connections_are_made_again(log_url: str, log: Store) -> None:
     before = log.head()
     cut(log_url)
     assert log.head() == before
@@ -149,9 +160,8 @@ def test_lost_connections_are_made_again(log_url: str) -> None:
 
 
 def test_an_append_whose_commit_was_lost_says_so_and_can_be_repeated_under_its_key(
-    log_url: str, waits: Callable[[str], None]
+    log_url: str, log: Store, waits: Callable[[str], None]
 ) -> None:
-    log = open_log(log_url)
     before = log.head()
     with PostgresLocation.parse(log_url).connect() as blocker, blocker.transaction():
         blocker.execute("LOCK TABLE events IN SHARE MODE")
@@ -174,6 +184,39 @@ def waits() -> Callable[[str], None]:
                 pass
 
     return waits
+
+
+def test_an_append_waits_for_what_others_append_and_follows_it(log_url: str, log: Store, waits: Callable[[str], None]) -> None:
+    with PostgresLocation.parse(log_url).connect() as blocker, blocker.transaction():
+        blocker.execute("LOCK TABLE events IN SHARE MODE")
+        with closing(open_log(log_url)) as other:
+            theirs = other.submit("run", [episode_failed("theirs")])
+            waits(log_url)
+            ours = log.submit("run", [episode_failed("ours")])
+            waits(log_url)
+            blocker.execute("COMMIT")
+            assert ours.result(10)[0].version == theirs.result(10)[0].version + 1
+    assert log.verify() is None
+
+
+def test_a_log_that_knows_its_end_asks_for_what_it_does_not_know(log_url: str) -> None:
+    def appended(**options: Any) -> Event:
+        return log.append(stream, [episode_failed()], **options)[0]
+
+    with closing(open_log(log_url)) as log, closing(open_log(log_url)) as other:
+        for stream in ("new", "new", "keyed", "new", "keyed"):
+            before = log.version(stream)
+            assert appended().version == before + 1
+        stream = "keyed"
+        assert appended(key="k").version == 1
+        assert appended(key="l", expected=3) == appended(key="l", expected=3)
+        with pytest.raises(Conflict, match="is at version 4, not at 3"):
+            appended(expected=3)
+        assert log.append(stream, [], key="nothing") == []
+        theirs = other.append(stream, [episode_failed()], key="theirs")
+        assert appended(key="theirs") == theirs[0]
+        assert appended(expected=5).version == 6
+        assert log.verify() is None
 
 
 def test_blobs_are_compressed_and_stored_once(url: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from events.facts.errors import LogError
 from events.facts.types import EpisodeFailed
 from events.stores import is_url
+from events.stores.commit_queue import AppendOutcome
 from events.stores.postgres import PostgresLog
 from events.stores.postgres_location import PostgresLocation
 from events.stores.sqlite import SqliteLog
@@ -29,6 +30,12 @@ class JitteryPostgresLog(PostgresLog):
         super()._write(*args, **options)
         self._writer.execute("SELECT 1").fetchone()
         sleep_randomly()
+
+    def _append_to_known_end(self, *args: Any) -> list[AppendOutcome] | None:
+        with self._writer.transaction():
+            outcomes = super()._append_to_known_end(*args)
+            sleep_randomly()
+        return outcomes
 
 
 class JitterySqliteLog(SqliteLog):
