@@ -86,11 +86,12 @@ class Value(BaseModel):
 
 def canonical(value: BaseModel) -> bytes:
     """The one JSON text of a value (sorted keys, no spaces, ASCII), as it is hashed and stored."""
-    return _ENCODE(value.model_dump(mode="json")).encode()
+    # As `model_dump`, whose many options cost half as much again.
+    return _ENCODE(value.__pydantic_serializer__.to_python(value, mode="json")).encode()
 
 
-# `json.dumps` would make an encoder for every value.
-_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+# `json.dumps` would make an encoder for every value. Plain values hold no circles.
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
 class GgufFile(Value):
