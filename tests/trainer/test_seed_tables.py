@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from trainer.experiments.figures import plots_of
 from trainer.experiments.page import page
 from trainer.experiments.report import read, write
 from trainer.experiments.results import Results
-from trainer.experiments.seed_tables import TABLES, difference, estimate
+from trainer.experiments.seed_tables import TABLES, difference, estimate, rate
 from trainer.experiments.votes import composition
 
 COMMAND = "python -m trainer.experiment configs/experiments/lab.toml --report"
@@ -134,7 +135,22 @@ def test_certainty_is_a_mean_over_seeds_before_and_after(runs):
     accuracy = TABLES["calibration"].cells(results)["held out", "r_tuning"]["accuracy"]
     # 0 and 0.5: 12.7062 times 0.25 on either side.
     assert estimate(accuracy) == pytest.approx((0.25, 0.25 - 12.7062 / 4, 0.25 + 12.7062 / 4), rel=1e-5)
-    assert difference(accuracy, accuracy) == (0, 0, 0)
+    # Of 1 in 4 Wilson's interval is 4.6 to 69.9 %.
+    assert difference(accuracy, accuracy) == pytest.approx((0, -0.6538, 0.6538), abs=1e-4)
+
+
+def test_a_difference_that_is_the_same_on_a_few_seeds_decides_nothing_about_a_few_cases():
+    these, those = ({seed: RunningMean(passed, 24) for seed, passed in enumerate(row)} for row in ([9, 12, 11], [10, 13, 12]))
+    value, low, high = difference(these, those)
+    assert value == pytest.approx(-1 / 24)
+    assert low < -0.2
+    assert high > 0.1
+
+
+def test_a_mean_that_is_no_share_has_no_interval_over_cases():
+    gain = {seed: RunningMean(-6.0, 12) for seed in range(3)}
+    assert rate(gain)[0] == estimate(gain)[0] == -0.5
+    assert all(isnan(bound) for bound in (*rate(gain)[1:], *estimate(gain)[1:]))
 
 
 def test_a_run_that_has_learned_nothing_yet_has_only_the_row_before(tmp_path):

@@ -19,7 +19,7 @@ from events.projections.figures import RunningMean, VoteFigures
 from events.pure.estimators import seed_contributions, student_interval, wilson_interval
 from trainer.experiments.documents import DocumentQuestion
 from trainer.experiments.experiment_plan import TableName
-from trainer.experiments.outcome import QUESTION_SETS, RunOutcome
+from trainer.experiments.outcome import QUESTION_SETS, Evaluation, RunOutcome
 from trainer.experiments.results import Estimate, Results
 from trainer.experiments.votes import VotedQuestion
 
@@ -75,27 +75,40 @@ def estimate(means: SeedMeans) -> Estimate | None:
 
     Where all seeds are alike, which says little of a few cases, it is Wilson's interval over cases.
     """
-    own, cases = _estimate(list(_contributions(means).values())), sum(mean.count for mean in means.values())
-    if own is not None and _is_narrow(own) and cases > len(means):
-        return Estimate(own.value, *wilson_interval(own.value, cases))
-    return own
+    own = _estimate(list(_contributions(means).values()))
+    return _over_cases(means) if own is not None and _is_narrow(own) else own
 
 
 def rate(means: SeedMeans) -> Estimate | None:
-    """The share of all seeds' cases with Wilson's interval; None without a case."""
+    """The share of all seeds' cases with Wilson's interval, nan for a mean that is no share; None without a case."""
     cases = sum(mean.count for mean in means.values())
-    share = sum(mean.total for mean in means.values()) / cases if cases else nan
-    return Estimate(share, *wilson_interval(share, cases)) if cases else None
+    if not cases:
+        return None
+    share = sum(mean.total for mean in means.values()) / cases
+    return Estimate(share, *(wilson_interval(share, cases) if 0 <= share <= 1 else (nan, nan)))
 
 
 def difference(these: SeedMeans, those: SeedMeans) -> Estimate | None:
-    """The difference of two means on the seeds that have both, paired by seed; None if there are none."""
+    """The difference of two means on the seeds that have both, paired by seed; None if there are none.
+
+    Where it is the same for all seeds, which says little of a few cases, its bounds are those of Wilson's intervals over cases.
+    """
     both = [seed for seed in these if these[seed].count and seed in those and those[seed].count]
-    ours, theirs = (_contributions({seed: means[seed] for seed in both}) for means in (these, those))
-    if any((own := _estimate(list(each.values()))) is None or not _is_narrow(own) for each in (ours, theirs)):
-        return _estimate([ours[seed] - theirs[seed] for seed in both])
-    this, that = (estimate({seed: means[seed] for seed in both}) for means in (these, those))
-    return this and that and Estimate(this.value - that.value, this.low - that.high, this.high - that.low)
+    pairs = [{seed: means[seed] for seed in both} for means in (these, those)]
+    ours, theirs = map(_contributions, pairs)
+    paired = _estimate([ours[seed] - theirs[seed] for seed in both])
+    this, that = map(_over_cases, pairs)
+    if paired is None or this is None or that is None or not _is_narrow(paired):
+        return paired
+    return Estimate(paired.value, this.low - that.high, this.high - that.low)
+
+
+def _over_cases(means: SeedMeans) -> Estimate | None:
+    """As `rate`; a bound, such as a prediction's, is one case a seed and exact."""
+    own = rate(means)
+    return own and (
+        own if sum(mean.count for mean in means.values()) > len(means) else Estimate(own.value, own.value, own.value)
+    )
 
 
 def _is_narrow(figure: Estimate) -> bool:
@@ -128,10 +141,15 @@ def _pass_rates(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
         last = evaluations[-1] if evaluations and evaluations[-1] is not first else None
         for label, evaluation in ((BEFORE, first), (recipe, last)):
             if evaluation is not None:
-                rates = {f"pass@{k}": fmean(evaluation.scores(k)) for k in sorted({1, results.k})}
-                before = {} if first is None else {f"pass@{k}": fmean(first.scores(k)) for k in sorted({1, results.k})}
-                gains = {f"{key} - {BEFORE}": _mean(rates[key] - before[key]) for key in before if label != BEFORE}
-                yield (results.set_name(name), label), {key: _mean(rate) for key, rate in rates.items()} | gains
+                rates, before = ({} if each is None else _rates(each, results.k) for each in (evaluation, first))
+                gains = {
+                    f"{key} - {BEFORE}": _mean(fmean(rates[key]) - fmean(before[key])) for key in before if label != BEFORE
+                }
+                yield (results.set_name(name), label), {key: _mean(*scores) for key, scores in rates.items()} | gains
+
+
+def _rates(evaluation: Evaluation, k: int) -> dict[str, list[float]]:
+    return {f"pass@{each}": evaluation.scores(each) for each in sorted({1, k})}
 
 
 def _calibration(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
@@ -145,13 +163,13 @@ def _calibration(results: Results, recipe: str, outcome: RunOutcome) -> RunRows:
 
 def _calibration_columns(fact: CalibrationFinished) -> dict[str, RunningMean]:
     return {
-        "accuracy": _mean(fact.accuracy),
+        "accuracy": RunningMean(fact.accuracy * fact.answers, fact.answers),
         "AP": _mean(fact.ap_certainty),
         "AP, confidence alone": _mean(fact.ap_confidence),
-        "answer rate": _mean(fact.answer_rate),
+        "answer rate": RunningMean(fact.answer_rate * fact.answers, fact.answers),
         "accuracy of these": _mean(fact.accuracy_answered),
         "ECE": _mean(fact.ece),
-        "refused": _mean(fact.refused / fact.answers),
+        "refused": RunningMean(fact.refused, fact.answers),
     }
 
 
