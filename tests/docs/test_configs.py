@@ -17,6 +17,7 @@ from graph.settings.config import Config
 from graph.settings.configure import all_settings, configure, with_overrides
 from roles.prompt import SHIPPED_PROMPTS
 from roles.questions.named_sets import parse_spec
+from roles.questions.pocket_folders import POCKET_FOLDERS
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "configs"
@@ -52,7 +53,7 @@ def test_the_estimates_in_a_ready_file_are_the_arithmetics(file):
 def test_the_question_sets_of_a_ready_file_have_a_name(file):
     config = configure(file, [])
     for spec, split in ((config.goalposts, "goalposts"), (config.practice, "train"), (config.test, "test")):
-        assert spec == "pocket" or parse_spec(spec, split)
+        assert spec in POCKET_FOLDERS or parse_spec(spec, split)
 
 
 def test_the_pocket_file_is_the_default_run_written_out():

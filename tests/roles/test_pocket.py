@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from roles.model import GenerationRequest
 from roles.models.transformers import TransformersModel
 from roles.pocket import QUESTIONS, WEIGHTS, world
 from roles.pocket.corpus import Corpus, half_known
-from roles.pocket.generation import GENERATIONS, SECOND, PocketGeneration
+from roles.pocket.generation import FIRST, GENERATIONS, SECOND, PocketGeneration
 from roles.pocket.operations import FAMILIES, OPERATIONS
 from roles.pocket.questions import candidates, deep, train
 from roles.prompt import SHIPPED_PROMPTS, Prompts, Rendered
@@ -31,8 +32,8 @@ def agrees(proposal: Proposal) -> bool:
     return steps is not None and family is not None and steps == world.read_program(proposal.program, family)
 
 
-def shipped(split: str) -> list[Question]:
-    return [Question.model_validate_json(line) for line in (QUESTIONS / f"{split}.jsonl").read_text().splitlines()]
+def shipped(split: str, folder: Path = QUESTIONS) -> list[Question]:
+    return [Question.model_validate_json(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +69,14 @@ def test_the_shipped_questions_are_whole_and_true(split: str, size: int) -> None
         assert (len(question.public), len(question.private)) == (2, 8)
 
 
-def test_the_second_generation_shares_the_questions_of_the_first() -> None:
-    for split in ("validation", "goalposts"):
+def test_the_second_generation_shares_all_questions_but_goalposts_with_the_first() -> None:
+    for split in ("train", "validation", "test"):
         assert load_questions("pocket2", split).questions == load_questions("pocket", split).questions
-    steps = [world.read_statement(question.statement) for question in candidates(0, 10, SECOND)]
-    assert {sum(step.operation.rare for step in each or ()) for each in steps} == set(SECOND.goalposts)
+    goalposts = shipped("goalposts", SECOND.questions)
+    assert list(load_questions("pocket2", "goalposts").questions) == goalposts
+    assert goalposts == [question for question in candidates(0, 200, SECOND) if question in set(goalposts)]
+    steps = [world.read_statement(question.statement) for question in goalposts]
+    assert Counter(sum(step.operation.rare for step in each or ()) for each in steps) == {3: 38, 4: 17, 5: 21, 6: 24}
 
 
 def test_the_shipped_files_are_what_the_command_makes() -> None:
@@ -82,17 +86,22 @@ def test_the_shipped_files_are_what_the_command_makes() -> None:
     assert set(shipped("goalposts")) <= set(candidates(0, 160))
 
 
-def test_the_shipped_goalposts_are_the_file_that_the_filter_wrote() -> None:
-    origin = json.loads((QUESTIONS / "goalposts.provenance.json").read_text())
-    assert hashlib.sha256((QUESTIONS / "goalposts.jsonl").read_bytes()).hexdigest() == origin["file"]
-    assert [policy["who"] for policy in origin["policies"]] == ["pocket"] + ["rlvr-100"] * 3 + ["azr-100"] * 3
+@pytest.mark.parametrize(
+    ("generation", "asked"),
+    [(FIRST, ["pocket"] + ["rlvr-100"] * 3 + ["azr-100"] * 3), (SECOND, ["pocket"])],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_the_shipped_goalposts_are_the_file_that_the_filter_wrote(generation: PocketGeneration, asked: list[str]) -> None:
+    origin = json.loads((generation.questions / "goalposts.provenance.json").read_text())
+    assert hashlib.sha256((generation.questions / "goalposts.jsonl").read_bytes()).hexdigest() == origin["file"]
+    assert [policy["who"] for policy in origin["policies"]] == asked
     assert origin["questions"] - sum(policy["dropped"] for policy in origin["policies"]) == origin["unsolved"]
 
 
 def test_no_structure_is_in_two_splits() -> None:
     seen: dict[str, str] = {}
     for split in SIZES:
-        for question in shipped(split):
+        for question in [*shipped(split), *(shipped(split, SECOND.questions) if split == "goalposts" else [])]:
             steps = world.read_statement(question.statement)
             assert steps is not None
             assert seen.setdefault(world.structure(steps), split) == split
@@ -102,6 +111,7 @@ def test_no_structure_is_in_two_splits() -> None:
 def test_the_corpus_holds_no_structure_of_another_split(generation: PocketGeneration) -> None:
     rng, corpus = random.Random(0), Corpus(Prompts.named(generation.name), generation)
     held_out = {q.statement for split in ("validation", "test", "goalposts") for q in shipped(split)}
+    held_out |= {q.statement for q in shipped("goalposts", SECOND.questions)}
     for _ in range(2000):
         example = corpus.draw(rng)
         assert not any(line in held_out for line in (example.prompt + example.answer + example.tail).split("\n"))
