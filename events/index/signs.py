@@ -17,7 +17,8 @@ from events.facts.values import JudgingRules, Question
 from events.index.rows import SignEntry
 from events.index.texts import TextCache, storable_text
 from events.pure.evalplus_sanitizer import extract_program
-from events.pure.reward_hacking import WarningSign, answer_signs, question_signs, structure_hash
+from events.pure.program_structure import structure_hash
+from events.pure.reward_hacking import WarningSign, answer_signs, question_signs
 
 _COLUMNS = "position, rule, evidence, iteration, question, other, stream, version, attempt"
 _PROPOSAL = """

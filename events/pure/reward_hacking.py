@@ -19,10 +19,8 @@ from typing import Final
 
 from events.facts.values import Outcome, Question
 from events.pure.hardcoded_tests import HardcodedTestDetector
-from events.pure.program_structure import ignored_parameters, structure_hash
+from events.pure.program_structure import ignored_parameters
 from events.text.safe_text import one_line
-
-__all__ = ["RULES", "WarningSign", "answer_signs", "question_signs", "structure_hash"]
 
 RULES: Final[Mapping[str, str]] = {
     "near_duplicate": "It repeats an earlier question: they are nearly alike, or their programs differ in layout and names.",

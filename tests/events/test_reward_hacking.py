@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from events.facts.values import IOPair, Question
 from events.projections.figures import IterationFigures, RunningMean, SeatFigures
 from events.projections.run_summary import RunSummary
-from events.pure.reward_hacking import RULES, SIMILARITY_THRESHOLD, answer_signs, question_signs, structure_hash
+from events.pure.program_structure import structure_hash
+from events.pure.reward_hacking import RULES, SIMILARITY_THRESHOLD, answer_signs, question_signs
 from events.reports.shifts import MIN_ITERATIONS, SUDDEN_DEVIATIONS, sudden_shifts
 
 PAIRS = (

@@ -21,7 +21,7 @@ from events.facts.values import IOPair, Question, canonical
 from events.stores.memory import MemoryLog
 from tests.support.example_runs import example_run
 from trainer.experiments.outcome import run_outcome
-from trainer.experiments.teaching import normalized_program, teacher_measures
+from trainer.experiments.teaching import teacher_measures
 
 
 def posed(words: str, *lines: str, name: str = "x") -> Question:
@@ -155,11 +155,3 @@ def test_thirds_are_of_the_iterations_that_were_played(log, played, first, last)
         tale.start(0).finish()
     outcome = run_outcome(log)
     assert (list(outcome.third(last=False)), list(outcome.third(last=True))) == (first, last)
-
-
-def test_a_program_is_the_same_under_other_names_and_comments_but_not_with_other_calls():
-    base = normalized_program("def f(x):\n    y = sorted(x)\n    return y")
-    assert base == normalized_program("def solve(values):  # hard\n    out = sorted(values)\n    return out")
-    assert base != normalized_program("def f(x):\n    y = reversed(x)\n    return y")
-    assert normalized_program("def f(x: return") is None
-    assert normalized_program(None) is None

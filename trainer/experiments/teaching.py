@@ -5,11 +5,9 @@ Every measure is a mean over proposals or questions, so that iterations and seed
 
 from __future__ import annotations
 
-import ast
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final
 
 from events.facts.drawn_facts import ReferencesDrawn
@@ -29,7 +27,7 @@ from events.facts.types import (
 )
 from events.facts.values import BlobHash, Question, QuestionId, Seat
 from events.projections.figures import RunningMean
-from roles.judging.safety import parse_source
+from events.pure.program_structure import structure_hash
 from roles.pocket.world import motifs
 
 MEASURES: Final = {
@@ -114,7 +112,10 @@ class _TeacherFold:
         self._episodes: dict[str, _TaughtEpisode] = {}
         self._blobs: dict[QuestionId, BlobHash] = {}
         """Blobs of questions that may be a parent."""
-        self._programs: set[str] = set()
+        self._programs: dict[BlobHash, str | None] = {}
+        """Structure hashes of the programs of questions that were compared."""
+        self._written: set[str] = set()
+        """Those of the teacher's own questions."""
         self.measures = TeacherMeasures()
 
     def apply(self, event: Event) -> None:
@@ -173,13 +174,25 @@ class _TeacherFold:
 
     def _compare(self, episode: _TaughtEpisode, measures: Measures, blob: BlobHash) -> None:
         """Compare a question with those that the teacher was shown, and with all that it wrote before."""
-        question = self._question(blob)
-        program = normalized_program(question.program)
-        copied = any(_is_copy(question, program, self._question(shown)) for shown in episode.shown)
+        program = self._program(blob)
+        copied = any(self._is_copy(blob, shown) for shown in episode.shown)
         measures["copies"].add(copied)
-        measures["repeats"].add(not copied and program in self._programs)
+        measures["repeats"].add(not copied and program in self._written)
         if program is not None:
-            self._programs.add(program)
+            self._written.add(program)
+
+    def _is_copy(self, blob: BlobHash, shown: BlobHash) -> bool:
+        """Whether a question has the statement or the program of another one, white space and names aside."""
+        own, other = (self._question(each).statement.split() for each in (blob, shown))
+        program = self._program(blob)
+        return own == other or (program is not None and program == self._program(shown))
+
+    def _program(self, blob: BlobHash) -> str | None:
+        """The structure hash of a question's program; None where it has none."""
+        if blob not in self._programs:
+            program = self._question(blob).program
+            self._programs[blob] = None if program is None else structure_hash(program)
+        return self._programs[blob]
 
     def _add_overlap(self, episode: _TaughtEpisode, measures: Measures, blob: BlobHash) -> None:
         """Add the overlap with the goalpost, in guided episodes of a world whose statements name operations."""
@@ -189,30 +202,3 @@ class _TeacherFold:
 
     def _question(self, blob: BlobHash) -> Question:
         return read_question(self._log, blob)
-
-
-def _is_copy(question: Question, program: str | None, shown: Question) -> bool:
-    same_words = " ".join(question.statement.split()) == " ".join(shown.statement.split())
-    return same_words or (program is not None and program == normalized_program(shown.program))
-
-
-@lru_cache(maxsize=4096)
-def normalized_program(program: str | None) -> str | None:
-    """A program without comments and with its own names numbered, so that copies are equal; None if it does not parse."""
-    tree = None if program is None else parse_source(program)
-    if tree is None:
-        return None
-    names: dict[str, str] = {}
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.FunctionDef(name=name):
-                names.setdefault(name, f"_{len(names)}")
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=name):
-                node.id = names.get(name, name)
-            case ast.arg(arg=name):
-                node.arg = names[name]
-            case ast.FunctionDef(name=name):
-                node.name = names[name]
-    return ast.dump(tree, annotate_fields=False)
