@@ -67,14 +67,14 @@ def read_completions(file: Path, entries: dict[str, QuestionRecord]) -> list[Com
 async def our_verdicts(completions: list[CompletionRow]) -> list[Verdict]:
     """Our verdict on each completion, by the rules of its benchmark."""
     runner = DockerRunner(LIMITS, run="completions")
-    ruled = {completion.entry.question.id: completion.entry.rules for completion in completions}
-    verifier = Verifier(runner, pairs=2, public_pairs=1, per_test=True, ruled=ruled)
+    rules = {completion.entry.question.id: completion.entry.rules for completion in completions}
+    verifier = Verifier(runner, pairs=2, public_pairs=1, per_test=True, question_rules=rules)
     room, done = asyncio.Semaphore(AT_ONCE), 0
 
     async def judge(completion: CompletionRow) -> Verdict:
         nonlocal done
         async with room:
-            (verdict,), _ = await verifier.judge(completion.entry.question, "induction", None, [completion.text])
+            (verdict,) = (await verifier.judge(completion.entry.question, "induction", None, [completion.text])).verdicts
         done += 1
         on_progress(done, len(completions))
         return verdict

@@ -25,7 +25,8 @@ from events.pure.answer_parsing import INPUTS
 from events.text.byte_order_mark import refuse_byte_order_mark
 from events.text.validation import first_problem
 from roles.answer_form import AnswerForm, parse_form
-from roles.judging.safety import ALLOWED_MODULES, BANNED_NAMES, parse_source
+from roles.judging.safety import ALLOWED_MODULES, BANNED_NAMES
+from roles.judging.syntax_tree import parse_source
 from roles.model import GenerationRequest
 
 SHIPPED_PROMPTS: Final = Path(__file__).parent / "prompts"

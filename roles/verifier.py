@@ -11,9 +11,9 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from events.facts.errors import BadInput
 from events.facts.types import Reason
@@ -25,8 +25,10 @@ from events.text.safe_text import one_line
 from roles.judging.degenerate import degenerate_reason, text_objection
 from roles.judging.judging_rules import OUTCOME_OF_STATUS, compose_job
 from roles.judging.needed_code import needed_source
+from roles.judging.program_operations import operations, replace_operation
 from roles.judging.run_tests import ProgramTrial, failure_detail, outcome_letters, run_detail, run_programs
-from roles.judging.safety import makes_sets, operations, parse_source, replace_operation, unparse_objection, unsafe_reason
+from roles.judging.safety import makes_sets, unsafe_reason
+from roles.judging.syntax_tree import parse_source, unparse_objection
 from roles.judging.vote import Outputs, Ties, Vote, count_votes, equal_outputs, outputs_of
 from sandbox.compare import canonical_arguments, canonical_text, outputs_match
 from sandbox.runner import InputRun, Job, JobResult, Runner
@@ -61,7 +63,7 @@ class RejectedProposal(NamedTuple):
 
 @dataclass(frozen=True)
 class JudgedAttempts:
-    """Verdicts on attempts, in their order. It unpacks to verdicts and usage."""
+    """Verdicts on attempts, in their order."""
 
     verdicts: list[Verdict]
     """One per attempt; equal attempts have equal verdicts."""
@@ -69,9 +71,6 @@ class JudgedAttempts:
     """By `USAGE_FIELDS`, a list with one number per attempt; None for an attempt that did not run."""
     output_digests: list[str | None]
     """For programs, `ProgramTrial.output_digest` of each attempt."""
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.verdicts, self.usage))
 
     @property
     def agreeing(self) -> int:
@@ -117,11 +116,11 @@ class Verifier:
     """How many of them are public."""
     truth: ReferenceProgram | None = None
     rules: JudgingRules = "own"
-    """Judging rules ..."""
+    """Judging rules of questions that are not in `question_rules`."""
+    question_rules: Mapping[QuestionId, JudgingRules] = field(default_factory=dict)
+    """Questions that have judging rules of their own."""
     per_test: bool = False
     """Whether limits are those of each test, and not of all tests together."""
-    ruled: Mapping[QuestionId, JudgingRules] = field(default_factory=dict)
-    """... except for these questions."""
 
     def provenance_of(self, question: Question, labels: LabelSource = "question") -> Provenance:
         """The conditions under which attempts at a question are judged."""
@@ -131,7 +130,7 @@ class Verifier:
 
     def rules_of(self, question: Question) -> JudgingRules:
         """The judging rules of a question; EvalPlus's apply to functions only."""
-        rules = self.ruled.get(question.id, self.rules) if self.ruled else self.rules
+        rules = self.question_rules.get(question.id, self.rules) if self.question_rules else self.rules
         is_function = question.mode != "stdin" and "." not in question.entry
         return "own" if rules == "evalplus" and not is_function else rules
 

@@ -143,19 +143,21 @@ class Evaluator:
 
     async def _judge(self, stream: str, question: Question, generation: Generation, key: str | None) -> int:
         """Append attempts and verdicts of a question, and return how many passed."""
-        verdicts, used = await self.verifier.judge(question, "induction", None, completion_texts(self.log, generation))
+        judged = await self.verifier.judge(question, "induction", None, completion_texts(self.log, generation))
         version = self.log.version(stream)
         self.log.append(
             stream,
             [
                 AttemptsMade(purpose="evaluation", question=question.id, task="induction", generation=generation),
-                AttemptsVerified(of=version + 1, verdicts=tuple(verdicts), provenance=self.verifier.provenance_of(question)),
+                AttemptsVerified(
+                    of=version + 1, verdicts=tuple(judged.verdicts), provenance=self.verifier.provenance_of(question)
+                ),
             ],
             expected=version,
             key=key,
-            observed={"used": {str(version + 1): used}},
+            observed={"used": {str(version + 1): judged.usage}},
         )
-        return sum(verdict.outcome == "passed" for verdict in verdicts)
+        return sum(verdict.outcome == "passed" for verdict in judged.verdicts)
 
     def _finished(self, name: str, iteration: int, successes: dict[QuestionId, int]) -> EvaluationFinished:
         count = self.settings.attempts

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -259,8 +259,15 @@ def make_verifier(
 ) -> Verifier:
     """The verifier that a config describes; `rules` are used where `verify.rules` is `auto`."""
     play, verify = config.play, config.verify
-    make = partial(Verifier, runner, play.pairs, play.public_pairs, truth, per_test=verify.per_test)
-    return make(ruled=rules) if verify.rules == "auto" else make(rules=verify.rules)
+    return Verifier(
+        runner,
+        play.pairs,
+        play.public_pairs,
+        truth,
+        rules="own" if verify.rules == "auto" else verify.rules,
+        question_rules=rules if verify.rules == "auto" else {},
+        per_test=verify.per_test,
+    )
 
 
 def make_evaluator(

@@ -148,8 +148,8 @@ class Reverifier:
             again = await verifier.judge(question, made.task, made.pair, texts)
         else:
             # The whole generation votes again.
-            known, given = (None if blob is None else tuple(json.loads(self.log.get(blob))) for blob in (truth, label))
-            again = (await verifier.judge_by_label(question, texts, labels, self._ties, known, given)).judged
+            outputs = [None if blob is None else tuple(json.loads(self.log.get(blob))) for blob in (truth, label)]
+            again = (await verifier.judge_by_label(question, texts, labels, self._ties, *outputs)).judged
         return [
             Flip(event.position, event.stream, made.question, attempt, old, new)
             for attempt, (old, new) in enumerate(zip(verified.verdicts, again.verdicts, strict=True))

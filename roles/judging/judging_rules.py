@@ -13,7 +13,7 @@ from typing import Literal
 
 from events.facts.values import IOPair, JudgingRules, Outcome, Question
 from events.pure.literal import NotLiteral, outline
-from roles.judging.safety import parse_source
+from roles.judging.syntax_tree import parse_source
 from sandbox.compare import MAX_CHARACTERS, outputs_match, python_equal, python_equal_values
 from sandbox.runner import InputRun, Job, RunStatus
 

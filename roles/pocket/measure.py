@@ -77,7 +77,7 @@ class Measure:
         requests = [GenerationRequest(ask(q).text, self._samples, i, sampling) for i, q in enumerate(questions)]
         rates: list[float] = []
         for asked, reply in zip(questions, await self._model.generate(requests), strict=True):
-            verdicts, _ = await self._verifier.judge(asked, "induction", None, [c.text for c in reply.completions])
+            verdicts = (await self._verifier.judge(asked, "induction", None, [c.text for c in reply.completions])).verdicts
             rates.append(fmean(verdict.outcome == "passed" for verdict in verdicts))
         return fmean(rates)
 

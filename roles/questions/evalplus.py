@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from events.facts.values import IOPair
 from events.pure.literal import NotLiteral, TooLarge, write
-from roles.judging.safety import parse_source
+from roles.judging.syntax_tree import parse_source
 from roles.questions.asserts import literal_pair
 from roles.questions.fields import FieldError
 

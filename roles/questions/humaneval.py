@@ -12,7 +12,7 @@ import re
 from typing import Literal
 
 from events.facts.values import IOPair, Question
-from roles.judging.safety import parse_source
+from roles.judging.syntax_tree import parse_source
 from roles.questions.asserts import parse_assertion
 from roles.questions.evalplus import MAX_TEST_CHARS, EvalPlusTest, Oracle, parse_test
 from roles.questions.fields import FieldError, Record

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from events.facts.values import IOPair, Question
 from events.pure.literal import NotLiteral, TooLarge, write
-from roles.judging.safety import parse_source
+from roles.judging.syntax_tree import parse_source
 from roles.questions.fields import FieldError, Record, decode_json, json_type
 
 LARGEST: Final = 256 << 20

@@ -10,7 +10,7 @@ import ast
 from typing import Any
 
 from events.facts.values import IOPair, Question
-from roles.judging.safety import parse_source
+from roles.judging.syntax_tree import parse_source
 from roles.questions.asserts import parse_assertion
 from roles.questions.evalplus import EvalPlusTest, Oracle, parse_test
 from roles.questions.fields import FieldError, Record

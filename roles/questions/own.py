@@ -8,7 +8,7 @@ from typing import get_args
 
 from events.facts.values import IOPair, JudgingRules, Question
 from events.pure.literal import NotLiteral, outline
-from roles.judging.safety import parse_source
+from roles.judging.syntax_tree import parse_source
 from roles.questions.evalplus import MAX_TEST_CHARS
 from roles.questions.fields import FieldError, Record
 from sandbox.compare import canonical_arguments

@@ -123,10 +123,10 @@ async def test_the_first_failure_ends_a_trial_with_limits_per_test(brisk):
     assert [(v.outcome, v.passed) for v in shared] == [("wrong_answer", 3), ("time_limit", 2), ("runtime_error", 3)]
     assert [v.tests for v in shared] == [".w..", "..tt", "r..."]
     verifier = Verifier(brisk, 5, 2, per_test=True)
-    verdicts, used = await verifier.judge(SLOW, "induction", None, [python(program) for program in (wrong, hangs, raises)])
-    assert [(v.outcome, v.passed) for v in verdicts] == [("wrong_answer", 1), ("time_limit", 2), ("runtime_error", 0)]
-    assert [v.tests for v in verdicts] == [".w", "..t", "r"]
-    assert used["seconds"][1] < 5, "two limits: once behind other tests, once alone"
+    alone = await verifier.judge(SLOW, "induction", None, [python(program) for program in (wrong, hangs, raises)])
+    assert [(v.outcome, v.passed) for v in alone.verdicts] == [("wrong_answer", 1), ("time_limit", 2), ("runtime_error", 0)]
+    assert [v.tests for v in alone.verdicts] == [".w", "..t", "r"]
+    assert alone.usage["seconds"][1] < 5, "two limits: once behind other tests, once alone"
 
 
 RIGHT = [

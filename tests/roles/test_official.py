@@ -47,10 +47,10 @@ async def test_completions_of_humaneval_plus_get_evalplus_verdict(patient):
         if isinstance(entry, QuestionRecord)
     }
     ruled = {entry.question.id: entry.rules for entry in entries.values()}
-    verifier = Verifier(patient, 5, 2, per_test=True, ruled=ruled)
+    verifier = Verifier(patient, 5, 2, per_test=True, question_rules=ruled)
 
     async def differs(row):
-        (verdict,), _ = await verifier.judge(entries[row["task_id"]].question, "induction", None, [row["completion"]])
+        (verdict,) = (await verifier.judge(entries[row["task_id"]].question, "induction", None, [row["completion"]])).verdicts
         return (verdict.outcome == "passed") != (row["evalplus_with_preamble"]["plus"] == "pass")
 
     graded = rows("humaneval_completions.jsonl")
@@ -211,9 +211,9 @@ async def test_the_context_counts_and_evalplus_looks_at_definitions_only(patient
             limit = (1e-9, 1e-6)[place]
             checks = tuple(IOPair(input=near.format(pair.input, pair.output, limit), output="") for pair in MORE.private)
             question = question.model_copy(update={"private": checks})
-        verifier = Verifier(patient, 5, 2, ruled={question.id: rules})
+        verifier = Verifier(patient, 5, 2, question_rules={question.id: rules})
         texts = [f"```python\n{program}\n\n```" for _, program, *_ in ANSWERS]
-        verdicts, _ = await verifier.judge(question, "induction", None, texts)
+        verdicts = (await verifier.judge(question, "induction", None, texts)).verdicts
         passed = {name: int(verdict.outcome == "passed") for (name, *_), verdict in zip(ANSWERS, verdicts, strict=True)}
         assert passed == {name: passes[place] for name, _, *passes in ANSWERS}, rules
         assert verifier.provenance_of(question).rules == rules
@@ -235,9 +235,11 @@ async def test_context_stands_before_programs_of_every_mode(patient):
 
 async def test_an_abduction_runs_the_program_behind_its_context(patient):
     question = MORE.model_copy(update={"program": "def more(x): return [n + one() for n in x]"})
-    verdicts, _ = await Verifier(patient, 5, 2).judge(question, "abduction", 0, ["```input\n[1]\n```", "```input\n[2]\n```"])
+    verdicts = (
+        await Verifier(patient, 5, 2).judge(question, "abduction", 0, ["```input\n[1]\n```", "```input\n[2]\n```"])
+    ).verdicts
     assert [verdict.outcome for verdict in verdicts] == ["passed", "wrong_answer"]
-    (deduced,), _ = await Verifier(patient, 5, 2).judge(question, "deduction", 0, ["```output\n[2]\n```"])
+    (deduced,) = (await Verifier(patient, 5, 2).judge(question, "deduction", 0, ["```output\n[2]\n```"])).verdicts
     assert deduced.outcome == "passed"
 
 
@@ -246,7 +248,7 @@ async def test_evalplus_leaves_programs_and_classes_to_our_own_rules(patient):
     stdin = Question(statement="?", mode="stdin", private=(IOPair(input="4", output="4"),))
     method = Question(statement="?", entry="Solution.f", private=(IOPair(input="4", output="4"),))
     for question, program in ((stdin, "print(input())"), (method, "class Solution:\n    def f(self, a): return a")):
-        verdicts, _ = await verifier.judge(question, "induction", None, [f"```python\n{program}\n```"])
+        verdicts = (await verifier.judge(question, "induction", None, [f"```python\n{program}\n```"])).verdicts
         assert (verdicts[0].outcome, verifier.provenance_of(question).rules) == ("passed", "own")
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from events.facts.values import IOPair, Question
 from roles.judging.degenerate import degenerate_reason
-from roles.judging.safety import parse_source, unparse_objection, unsafe_reason
+from roles.judging.safety import unsafe_reason
+from roles.judging.syntax_tree import parse_source, unparse_objection
 from roles.verifier import RejectedProposal, ValidProposal, Verifier
 from sandbox.runner import Job
 

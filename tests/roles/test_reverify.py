@@ -47,7 +47,7 @@ async def record(path, runner, *, planted=(), rules="own", per_test=False, hangs
     for task, answers in ANSWERS.items():
         texts = answers if hangs else [text.replace("while True: pass", "return None") for text in answers]
         pair = None if task == "induction" else 0
-        verdicts, _ = await verifier.judge(SQUARES, task, pair, texts)
+        verdicts = (await verifier.judge(SQUARES, task, pair, texts)).verdicts
         recorded = [passed(verdict.total) if (task, number) in planted else verdict for number, verdict in enumerate(verdicts)]
         blob = log.put(json.dumps(texts).encode())
         generation = Generation(

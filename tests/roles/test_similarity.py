@@ -6,8 +6,10 @@ import pytest
 
 from events.facts.errors import BadInput
 from events.facts.values import IOPair, Question
-from roles.judging.safety import operations, parse_source, replace_operation, unsafe_reason
+from roles.judging.program_operations import operations, replace_operation
+from roles.judging.safety import unsafe_reason
 from roles.judging.similarity import NgramEmbedding, Novelty, embedding
+from roles.judging.syntax_tree import parse_source
 
 
 def question(statement, program="def f(x):\n    return x"):

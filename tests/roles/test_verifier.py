@@ -52,42 +52,42 @@ def verifier(runner):
     ],
 )
 async def test_a_program_gets_the_verdict_it_earns(verifier, answer, outcome, passed):
-    (verdict,), _ = await verifier.judge(SQUARES, "induction", None, [answer])
+    (verdict,) = (await verifier.judge(SQUARES, "induction", None, [answer])).verdicts
     assert (verdict.outcome, verdict.passed) == (outcome, passed)
 
 
 async def test_stdin_programs_are_judged_by_what_they_print(verifier):
     right = python("a, b = map(int, input().split())\nprint(a + b)")
-    verdicts, _ = await verifier.judge(ECHO, "induction", None, [right, python("print(7)")])
+    verdicts = (await verifier.judge(ECHO, "induction", None, [right, python("print(7)")])).verdicts
     assert [(v.outcome, v.passed) for v in verdicts] == [("passed", 2), ("wrong_answer", 1)]
 
 
 async def test_deduction_compares_values_not_text(verifier):
     answers = ["```output\n[ 1,4 ]\n```", "```output\n[1, 5]\n```", "```output\nopen('x')\n```", "nothing"]
-    verdicts, _ = await verifier.judge(SQUARES, "deduction", 0, answers)
+    verdicts = (await verifier.judge(SQUARES, "deduction", 0, answers)).verdicts
     assert [v.outcome for v in verdicts] == ["passed", "wrong_answer", "malformed", "malformed"]
 
 
 async def test_abduction_accepts_any_input_that_gives_the_output(verifier):
     answers = ["```input\n[-1, 2]\n```", "```input\n[1, 2]\n```", "```input\n[2]\n```", "```input\n'a'\n```"]
-    verdicts, _ = await verifier.judge(SQUARES, "abduction", 0, answers)
+    verdicts = (await verifier.judge(SQUARES, "abduction", 0, answers)).verdicts
     assert [v.outcome for v in verdicts] == ["passed", "passed", "wrong_answer", "runtime_error"]
 
 
 async def test_a_verdict_tells_what_came_of_each_test(verifier):
     forgetful = "def f(x):\n    return [v * v for v in x] if len(x) > 1 else x[0] + 1"
-    verdicts, _ = await verifier.judge(SQUARES, "induction", None, [python(SQUARES.program), python(forgetful), "?"])
+    verdicts = (await verifier.judge(SQUARES, "induction", None, [python(SQUARES.program), python(forgetful), "?"])).verdicts
     assert [(v.tests, v.passed) for v in verdicts] == [("...", 3), (".wr", 1), ("", 0)]
     assert [v.detail for v in verdicts[:2]] == ["", "gave 4"]
-    verdicts, _ = await verifier.judge(
-        SQUARES, "abduction", 1, ["```input\n[-3]\n```", "```input\n[4]\n```", "```input\n4\n```", "?"]
-    )
+    verdicts = (
+        await verifier.judge(SQUARES, "abduction", 1, ["```input\n[-3]\n```", "```input\n[4]\n```", "```input\n4\n```", "?"])
+    ).verdicts
     assert [v.tests for v in verdicts] == [".", "w", "r", ""]
 
 
 async def test_equal_answers_get_equal_verdicts_in_order(verifier):
     good, bad = python(SQUARES.program), python("def f(x):\n    return x")
-    verdicts, _ = await verifier.judge(SQUARES, "induction", None, [good, bad, "?", good])
+    verdicts = (await verifier.judge(SQUARES, "induction", None, [good, bad, "?", good])).verdicts
     assert [v.outcome for v in verdicts] == ["passed", "wrong_answer", "malformed", "passed"]
 
 
@@ -177,7 +177,7 @@ async def test_judging_colliding_values_does_not_hold_up_the_event_loop(verifier
             gaps.append(time.monotonic() - began)
 
     beating, began = asyncio.create_task(beat()), time.process_time()
-    verdicts, _ = await verifier.judge(question, "induction", None, [python(FORGED.replace("SIZE", str(size)))])
+    verdicts = (await verifier.judge(question, "induction", None, [python(FORGED.replace("SIZE", str(size)))])).verdicts
     spent, going = time.process_time() - began, False
     await beating
     assert [(verdict.passed, verdict.outcome) for verdict in verdicts] == [(passed, "passed" if passed else "output_limit")]
