@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from events.cli.app import locate_log, run_app, typed_command
 from events.facts.errors import BadInput
-from events.facts.log import first_event
+from events.facts.log import Log, first_event
 from events.facts.streams import RUN
 from events.facts.types import RunResumed
 from events.process import shutdown
@@ -33,7 +33,6 @@ from graph.settings.configure import configure, to_toml
 from graph.settings.listing import listing
 
 if TYPE_CHECKING:
-    from events.facts.log import Log
     from events.process.activity import Activity
     from graph.setup.player_supervisor import PlayerLauncher
     from graph.setup.session import Session
@@ -198,10 +197,10 @@ def play(
     from events.cli.output import show_activity
     from events.text import logging
     from graph.display import final_report
-    from graph.setup.assemble import read_inputs
     from graph.setup.folder import create_run, reopen_run, run_lock
     from graph.setup.model_source import PolicyWeights, check_servers
     from graph.setup.player_launchers import make_launcher, parse_players
+    from graph.setup.run_inputs import read_inputs
     from graph.setup.session import open_session
 
     request = None if players is None else parse_players(players)
@@ -309,8 +308,8 @@ async def _play_run(
                 trainer=trainer,
                 scheduler=make_scheduler(config.play.order, activity),
                 claims=session.claims,
+                fetch=session.fetch,
             )
-            play.fetch = session.fetch
             await (Player(play).run() if session.joined else play.run())
 
     playing = asyncio.create_task(play())

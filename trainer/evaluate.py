@@ -24,7 +24,7 @@ from events.cli.output import Printer, print_json, print_note, show_activity
 from events.facts.certainty_facts import CalibrationFinished
 from events.facts.digests import NAME_DIGITS, SHORT, find_digest
 from events.facts.errors import BadInput
-from events.facts.log import Log, first_event
+from events.facts.log import Log, first_event, run_started
 from events.facts.streams import policy_evaluation_stream
 from events.facts.types import EvaluationFinished, PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
@@ -130,7 +130,6 @@ def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
         BadInput: the run has no such policy, or its weights are gone.
     """
     from graph.settings.paths import with_absolute_paths
-    from graph.setup.assemble import run_started
     from graph.setup.folder import recorded_settings
 
     log = open_run(str(folder))
@@ -156,9 +155,9 @@ def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolic
         BadInput: there is no such model, or the settings are wrong.
     """
     from graph.settings.configure import configure
-    from graph.setup.assemble import read_inputs
     from graph.setup.folder import create_run
     from graph.setup.named_policies import refuse_unknown_model
+    from graph.setup.run_inputs import read_inputs
 
     refuse_unknown_model(spec)
     config = configure(file, [f"model={json.dumps(spec)}"])
@@ -201,7 +200,7 @@ def question_set(config: Config, name: str, weights: Path) -> QuestionSet:
     Raises:
         BadInput: there is no such set, or a record is wrong.
     """
-    from graph.setup.assemble import passable_questions
+    from graph.setup.run_inputs import passable_questions
     from roles.questions.load import load_questions
     from roles.questions.question_set import QuestionList
 

@@ -17,13 +17,12 @@ import typer
 
 from events.cli.app import run_app
 from events.facts.errors import BadInput
-from events.facts.log import find_run_started
+from events.facts.log import Event, Log, find_run_started
 from events.process.activity import Activity
 from events.process.startup import die_with_parent
 from trainer.parallel.distributed import SINGLE_PROCESS, World
 
 if TYPE_CHECKING:
-    from events.facts.log import Event, Log
     from trainer.job.job import TrainingJob
     from trainer.learn.loop import Trainer
 

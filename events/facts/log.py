@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from events.facts.errors import BadInput
 from events.facts.fact import Fact
 from events.facts.streams import RUN
 from events.facts.types import AnyFact, RunStarted
@@ -149,6 +150,13 @@ def find_run_started(log: ReadableLog) -> RunStarted | None:
     """The run's first fact; None where no run has begun."""
     event = first_event(log, RUN, "run_started")
     return event.fact if event is not None and isinstance(event.fact, RunStarted) else None
+
+
+def run_started(log: ReadableLog) -> RunStarted:
+    """The first event of a run; BadInput if the log holds no run."""
+    if (started := find_run_started(log)) is not None:
+        return started
+    raise BadInput("The log holds no run: its first event is missing; the run never started, so start a new one.")
 
 
 class Log(ReadableLog, Protocol):

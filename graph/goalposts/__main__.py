@@ -22,7 +22,7 @@ from events.cli.app import holds_log, open_run, run_app
 from events.cli.output import Printer, print_note, progress
 from events.facts.digests import NAME_DIGITS, SHORT
 from events.facts.errors import BadInput
-from events.facts.log import Log, first_event
+from events.facts.log import Log, first_event, run_started
 from events.facts.streams import RUN
 from events.process import shutdown
 from events.process.console import detachable_console
@@ -36,7 +36,7 @@ from roles.questions.pocket_folders import POCKET_FOLDERS
 
 if TYPE_CHECKING:
     from graph.goalposts.filter import GoalpostFilter
-    from graph.setup.assemble import RunInputs
+    from graph.setup.run_inputs import RunInputs
 
 CHECKPOINTS: Final = 10
 """Checkpoints of the further run that are asked, unless `learn.keep_every` is set [GASP: every 50 of 500 steps]."""
@@ -118,9 +118,10 @@ def _practice_settings(base_config: Config, questions: str) -> Config:
 
 def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
     from graph.goalposts.filter import GoalpostFilter
-    from graph.setup.assemble import read_inputs, record_goalposts
+    from graph.setup.assemble import record_goalposts
     from graph.setup.folder import run_lock
     from graph.setup.named_policies import Checkpoint, NamedPolicies, find_policies, run_policies
+    from graph.setup.run_inputs import read_inputs
 
     with progress("reading the models and the questions"):
         inputs = read_inputs(job.config)
@@ -203,7 +204,6 @@ def _is_finished(run: Path) -> bool:
 
 def _write(job: _Job, inputs: RunInputs, goalpost_filter: GoalpostFilter) -> None:
     """The goalposts and where they come from; then the same for people."""
-    from graph.setup.assemble import run_started
     from roles.questions.question_set import save_questions
 
     kept, config, last = goalpost_filter.left[: job.most], job.config, goalpost_filter.last

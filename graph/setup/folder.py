@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from events.cli.app import LOG_NAME, URL_NAME, holds_log, open_run
 from events.facts.errors import BadInput
-from events.facts.log import Log
+from events.facts.log import Log, run_started
 from events.facts.streams import RUN
 from events.facts.types import RunStarted
 from events.facts.weights import optimizer_digest
@@ -32,8 +32,8 @@ from graph.settings.paths import with_absolute_paths, working_directory
 from graph.settings.refusals import refuse_unworkable
 from graph.settings.threads import weight_count
 from graph.settings.upcast import removed_settings
-from graph.setup.assemble import RunInputs, read_inputs, run_started
 from graph.setup.provenance import commit, versions
+from graph.setup.run_inputs import RunInputs, read_inputs
 
 MIN_FREE_BYTES = 500 * 2**20
 """Bytes that must be free on disk before a run starts, besides those of weights."""

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from events.cli.app import holds_log, open_run
 from events.facts.errors import BadInput
+from events.facts.log import run_started
 from events.facts.streams import RUN
 from events.facts.types import PolicyServed, RunStarted
 from events.facts.values import Digest
 from events.stores import is_url, run_of_url
 from events.stores.raw import Store
 from graph.settings.config import Config
-from graph.setup.assemble import RunInputs, run_started
 from graph.setup.folder import recorded_run, recorded_settings
 from graph.setup.provenance import commit, versions
+from graph.setup.run_inputs import RunInputs
 from graph.setup.weights_transfer import fetch_weights, remove_pruned
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from events.cli.app import holds_log, open_run
 from events.facts.digests import find_digest
 from events.facts.errors import BadInput
+from events.facts.log import run_started
 from events.facts.types import PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
 from events.facts.weights import weights_digest
@@ -19,7 +20,6 @@ from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
 from graph.settings.gguf_folder import is_gguf
 from graph.settings.model_location import model_folder
-from graph.setup.assemble import run_started
 from graph.setup.folder import recorded_settings
 from roles.model import Model
 from roles.questions.pocket_folders import POCKET_FOLDERS

@@ -10,15 +10,16 @@ from typing import Final
 
 from events.facts.digests import SHORT
 from events.facts.errors import BadInput
-from events.facts.log import Log
+from events.facts.log import Log, run_started
 from events.facts.streams import RUN
 from events.facts.values import Digest
 from events.stores.claims import Claims, open_claims
 from events.stores.raw import Store
 from graph.play.player_log import PlayerLog, player_name
 from graph.settings.config import Config
-from graph.setup.assemble import RunInputs, last_served_weights, run_started
+from graph.setup.assemble import last_served_weights
 from graph.setup.model_source import PolicyWeights, SharedServers
+from graph.setup.run_inputs import RunInputs
 
 COORDINATOR: Final = "coordinator"
 """Claim of the one process that opens iterations, starts the trainer and delivers weights."""

@@ -26,9 +26,9 @@ from graph.settings.config import Config
 from graph.settings.configure import configure
 from graph.settings.gguf_folder import gguf_source
 from graph.settings.model_location import copy_weights, local_model_folder, model_folder
-from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run, reopen_run
 from graph.setup.named_policies import refuse_unknown_model
+from graph.setup.run_inputs import read_inputs
 from roles.models.gguf_tokenizer import SPLITTINGS, Splitting
 from roles.pocket import WEIGHTS
 from tests.graph.test_whole_recipes import play

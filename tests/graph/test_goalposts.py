@@ -23,8 +23,8 @@ from events.facts.weights import weights_digest
 from graph.goalposts.__main__ import app
 from graph.goalposts.goalpost_provenance import GoalpostProvenance
 from graph.settings.config import Config
-from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run
+from graph.setup.run_inputs import read_inputs
 from roles.pocket import WEIGHTS
 from roles.pocket.world import generate
 from roles.questions.errata import LIVECODEBENCH

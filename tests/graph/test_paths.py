@@ -12,8 +12,8 @@ import pytest
 
 from events.facts.errors import BadInput
 from graph.settings.configure import configure
-from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run, reopen_run
+from graph.setup.run_inputs import read_inputs
 from roles.pocket import WEIGHTS
 from roles.prompt import SHIPPED_PROMPTS
 

@@ -202,7 +202,7 @@ def test_who_cannot_join_gets_a_sentence_and_appends_nothing(alone, monkeypatch)
     monkeypatch.undo()
     other = join.recorded_run
     with monkeypatch.context() as patch:
-        patch.setattr("graph.setup.assemble.Prompts.digest", "another", raising=True)
+        patch.setattr("graph.setup.run_inputs.Prompts.digest", "another", raising=True)
         with pytest.raises(BadInput, match=r"The prompts of .* changed since the run started"):
             join.join_run("alone", runs, None)
     assert join.recorded_run is other

@@ -29,7 +29,7 @@ from graph.recipes.soar import Soar
 from graph.recipes.sqlm import Sqlm
 from graph.settings.config import Config
 from graph.settings.configure import configure
-from graph.setup.assemble import read_inputs
+from graph.setup.run_inputs import read_inputs
 from roles.questions.load import load_questions
 from roles.questions.question_set import save_questions
 from tests.support.paths import ROOT

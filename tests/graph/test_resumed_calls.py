@@ -13,7 +13,8 @@ from events.stores import open_log
 from events.stores.memory import MemoryLog
 from graph.play.scheduler import make_scheduler
 from graph.settings.configure import configure
-from graph.setup.assemble import assemble_play, read_inputs, record_goalposts
+from graph.setup.assemble import assemble_play, record_goalposts
+from graph.setup.run_inputs import read_inputs
 from roles.models.transformers import TransformersModel
 from tests.support.processes import finish, start_run, wait_until
 

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from events.cli.app import run_app
+from events.facts.log import run_started
 from events.facts.weights import optimizer_digest
 from events.stores import open_log
 from graph.run import app
 from graph.settings.config import Config
 from graph.settings.configure import all_settings
-from graph.setup.assemble import read_inputs, run_started
 from graph.setup.folder import create_run
+from graph.setup.run_inputs import read_inputs
 from roles.pocket import WEIGHTS
 from tests.support.example_runs import example_run
 from tests.support.paths import ROOT

@@ -25,8 +25,9 @@ from graph.play.scheduler import make_scheduler
 from graph.recipes import RECIPES
 from graph.recipes.rewards import RewardSettings
 from graph.settings.configure import configure
-from graph.setup.assemble import assemble_play, read_inputs, record_goalposts
+from graph.setup.assemble import assemble_play, record_goalposts
 from graph.setup.folder import create_run
+from graph.setup.run_inputs import read_inputs
 from roles.models.transformers import TransformersModel
 from tests.graph.test_resumed_calls import RecordingLog
 from tests.graph.test_whole_recipes import InstantTrainer

@@ -33,9 +33,10 @@ from events.stores.memory import MemoryLog
 from graph.play.scheduler import make_scheduler
 from graph.recipes import RECIPES
 from graph.settings.config import Config
-from graph.setup.assemble import assemble_play, last_served_weights, read_inputs, record_goalposts
+from graph.setup.assemble import assemble_play, last_served_weights, record_goalposts
 from graph.setup.folder import create_run
 from graph.setup.model_source import open_models
+from graph.setup.run_inputs import read_inputs
 from roles.questions.load import load_questions
 from roles.questions.question_set import save_questions
 from trainer.job.update_schedule import TrainingSource, UpdateSchedule

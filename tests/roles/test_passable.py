@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from events.facts.errors import BadInput
 from events.facts.values import IOPair, Question
 from graph.settings.config import Config
-from graph.setup.assemble import read_inputs
+from graph.setup.run_inputs import read_inputs
 from roles.commands.questions import questions_app
 from roles.pocket import WEIGHTS
 from roles.prompt import Prompts

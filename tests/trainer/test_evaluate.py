@@ -19,8 +19,8 @@ from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinishe
 from events.facts.weights import weights_digest
 from events.pure.estimators import pass_at_k, pass_at_k_interval
 from graph.settings.config import Config
-from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run
+from graph.setup.run_inputs import read_inputs
 from roles.pocket import QUESTIONS, WEIGHTS
 from roles.questions.load import load_questions
 from tests.support.example_runs import example_run, policy_updated

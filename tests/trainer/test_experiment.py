@@ -19,8 +19,8 @@ from events.cli.app import holds_log, open_run
 from events.facts.errors import BadInput
 from events.projections.run_summary import RunSummary, fold
 from graph.recipes import RECIPES
-from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run, run_lock
+from graph.setup.run_inputs import read_inputs
 from roles.serving.processes import descendants
 from tests.support.documents import examples
 from tests.support.forked_commands import ForkingPopen

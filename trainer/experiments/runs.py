@@ -20,13 +20,12 @@ from typing import Final, Literal
 
 from events.cli.app import holds_log, open_run
 from events.facts.errors import BadInput
-from events.facts.log import first_event
+from events.facts.log import first_event, run_started
 from events.facts.streams import RUN
 from events.projections.run_summary import CompletionCount
 from events.text.safe_text import one_line
 from graph.settings.config import Config
 from graph.settings.configure import all_settings, setting_value, to_toml
-from graph.setup.assemble import run_started
 from graph.setup.folder import recorded_settings, run_lock
 from trainer.experiments.experiment_plan import Cell, ExperimentPlan
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from events.cli.app import LOG_NAME, holds_log, open_run, run_name
 from events.facts.errors import BadInput
-from events.facts.log import Log, event_at, first_event
+from events.facts.log import Log, event_at, first_event, run_started
 from events.facts.streams import RUN
 from events.facts.types import RunStarted
 from events.facts.values import SourceLog
@@ -27,7 +27,6 @@ from graph.settings.configure import with_overrides
 from graph.settings.gguf_folder import gguf_source
 from graph.settings.model_location import copy_weights, model_folder
 from graph.settings.refusals import refuse_unworkable
-from graph.setup.assemble import run_started
 from graph.setup.folder import new_folder
 from graph.setup.provenance import commit, versions
 from trainer.job.update_schedule import TrainingSource
