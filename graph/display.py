@@ -1,6 +1,7 @@
 """What a person sees of a run: a live table while it is played, and a final report.
 
-Guarantees: every figure comes from the log, so a resumed run shows what an undisturbed one would.
+Guarantees: every figure of the run comes from the log, so a resumed run shows what an undisturbed one would. Only what this
+process does just now, and its warnings, come from its `Activity`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ RUN: Final = "run"
 GOALPOSTS: Final = "goalposts"
 """The run's goalposts."""
 _EPISODE: Final = "episode/"
+_EVALUATION: Final = "evaluation/"
 
 
 def episode_stream(iteration: int, number: int) -> str:
@@ -31,7 +32,7 @@ def trial_stream(iteration: int, number: int, student: int) -> str:
 
 def evaluation_stream(question_set: str, iteration: int) -> str:
     """The stream of an evaluation after an iteration of a run: `evaluation/test/00003`."""
-    return f"evaluation/{question_set}/{iteration:05}"
+    return f"{_EVALUATION}{question_set}/{iteration:05}"
 
 
 def evaluation_share_stream(evaluation: str, share: int) -> str:
@@ -41,7 +42,7 @@ def evaluation_share_stream(evaluation: str, share: int) -> str:
 
 def policy_evaluation_stream(question_set: str, policy: Digest, seed: int) -> str:
     """The stream of an evaluation of given weights outside a run: `evaluation/test/1f3c9a0b2d4e-0`."""
-    return f"evaluation/{question_set}/{policy[:NAME_DIGITS]}-{seed}"
+    return f"{_EVALUATION}{question_set}/{policy[:NAME_DIGITS]}-{seed}"
 
 
 def is_episode(stream: str) -> bool:
@@ -49,9 +50,14 @@ def is_episode(stream: str) -> bool:
     return stream.startswith(_EPISODE)
 
 
+def is_evaluation(stream: str) -> bool:
+    """Whether it is the stream of an evaluation, or of a share of one."""
+    return stream.startswith(_EVALUATION)
+
+
 def is_shared(stream: str) -> bool:
     """Whether several players may append to it: the stream of an episode, or of a share of an evaluation."""
-    return is_episode(stream) or (stream.startswith("evaluation/") and stream.count("/") == 3)
+    return is_episode(stream) or (is_evaluation(stream) and stream.count("/") == 3)
 
 
 def iteration_of(stream: str) -> int:

@@ -21,6 +21,7 @@ from events.facts.values import (
     Axis,
     BlobHash,
     Digest,
+    EpisodePurpose,
     Generation,
     GgufFile,
     OptimizerStep,
@@ -105,8 +106,8 @@ class EpisodeStarted(Fact):
     kind: Literal["episode_started"] = "episode_started"
     iteration: int
     """Iteration it belongs to."""
-    purpose: Literal["guided", "unguided", "practice"]
-    """`guided`: goalpost to lemma to lift. `unguided`: references to an open question. `practice`: real-data RL."""
+    purpose: EpisodePurpose
+    """What it is for."""
     question: QuestionId
     """The goalpost, the first reference, or the practice question."""
     blob: BlobHash

@@ -21,6 +21,9 @@ QuestionId = NewType("QuestionId", str)
 Digest = NewType("Digest", str)
 """SHA-256 (hex) of a policy's weights; its folder is `weights/<digest>`."""
 
+EpisodePurpose = Literal["guided", "unguided", "practice"]
+"""What an episode is for: `guided`: goalpost to lemma to lift. `unguided`: a question without a goalpost. `practice`: real-data
+RL."""
 Axis = Literal["io", "function"]
 """What a variant varies: the instances (`io`) or the mapping itself (`function`). Paper, section 3.2."""
 Phase = Literal["lemma", "lift", "open", "solve", "practice", "text"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from events.facts.types import Purpose, Reason
-from events.facts.values import Axis, BlobHash, Digest, Level, Outcome, QuestionId, Seat, Task
+from events.facts.values import Axis, BlobHash, Digest, EpisodePurpose, Level, Outcome, QuestionId, Seat, Task
 
 Origin = Literal["goalpost", "lemma", "lift", "open", "practice", "document"]
 """The origin of a question: for proposals, what it was to become. `document`: it is no question, but what some are about."""
@@ -154,7 +154,7 @@ class EpisodeEntry:
     stream: str
     position: int
     iteration: int
-    purpose: Literal["guided", "unguided", "practice"]
+    purpose: EpisodePurpose
     question: QuestionId
     """The goalpost, the first reference, or the practice question."""
     axis: Axis

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from events.facts.drawn_facts import DocumentDrawn
 from events.facts.log import Log
 from events.facts.streams import episode_stream, iteration_of
 from events.facts.types import EpisodeStarted
-from events.facts.values import BlobHash, Question, QuestionId, id_of_blob
+from events.facts.values import Axis, BlobHash, EpisodePurpose, Question, QuestionId, id_of_blob
 from events.projections.run_summary import AcceptedQuestions, fold
 from graph.play.given_texts import certain_questions, surveyed_answers
 from graph.play.pool import levelled_documents, made_pool
@@ -56,7 +55,7 @@ def sample_episodes(
     log: Log, config: Config, plan: EpisodePlan, pools: QuestionPools, iteration: int
 ) -> Iterator[SampledEpisode]:
     """The episodes of an iteration, in the order of their numbers; GaspError if its texts cannot be told apart."""
-    episodes = list(_sample(log, config, plan, pools, iteration))
+    episodes = list(_Sampler(log, config, plan.at(iteration), iteration).sample(pools))
     if plan.at(iteration).trials is None:
         yield from episodes
         return
@@ -67,138 +66,103 @@ def sample_episodes(
         yield replace(episode, fact=numbered)
 
 
-def _sample(log: Log, config: Config, plan: EpisodePlan, pools: QuestionPools, iteration: int) -> Iterator[SampledEpisode]:
-    play, plan, number = config.play, plan.at(iteration), 0
-    purpose: Literal["guided", "practice"]
-    for purpose, pool, count in (
-        ("guided", pools.goalposts if plan.guided else (), play.episodes),
-        ("practice", pools.practice if plan.texts is None and not plan.plays_pool else (), play.practice),
-    ):
-        # A generator of its own for each purpose, so that the number of guided episodes does not change which real questions
-        # are drawn.
-        drawn = rng(config.seed, purpose, iteration)
-        for question in drawn.sample(list(pool), min(count, len(pool))):
-            blob = put_question(log, question)
-            fact = EpisodeStarted(
-                iteration=iteration,
-                purpose=purpose,
-                question=question.id,
-                blob=blob,
-                axis=drawn.choice(plan.axes),
-                seed=derive_seed(config.seed, "episode", iteration, number),
-            )
-            yield SampledEpisode(episode_stream(iteration, number), fact)
-            number += 1
-    if plan.texts is not None:
-        yield from _giving_texts(log, config, plan, plan.texts, pools.practice, iteration)
-    if plan.references:
-        yield from _unguided(log, config, plan, pools.seeds, iteration, number)
-    if plan.topics:
-        yield from _on_topics(log, config, plan, pools.examples, iteration, number)
-    if plan.documents:
-        yield from _about_documents(log, config, plan, pools.documents, iteration, number)
-    if plan.plays_pool:
-        yield from _from_pool(log, config, plan, iteration, number)
+@dataclass(frozen=True)
+class _Sampler:
+    """Samples the episodes of one iteration."""
 
+    log: Log
+    config: Config
+    plan: EpisodePlan
+    """The iteration's stage."""
+    iteration: int
 
-def _giving_texts(
-    log: Log, config: Config, plan: EpisodePlan, texts: GivenTexts, pool: Sequence[Question], iteration: int
-) -> Iterator[SampledEpisode]:
-    """An episode for each training question, in an order of the iteration's own; where a survey decides, for surveyed ones."""
-    certain: dict[QuestionId, bool] = {}
-    if texts.certain != "unsaid":
-        certain = certain_questions(texts, surveyed_answers(log, iteration))
-        pool = [question for question in pool if question.id in certain]
-    drawn = rng(config.seed, "texts", iteration)
-    for number, question in enumerate(drawn.sample(list(pool), min(config.play.practice, len(pool)))):
+    def sample(self, pools: QuestionPools) -> Iterator[SampledEpisode]:
+        """All episodes, numbered in this order."""
+        plan, play, number = self.plan, self.config.play, 0
+        purpose: EpisodePurpose
+        for purpose, pool, count in (
+            ("guided", pools.goalposts if plan.guided else (), play.episodes),
+            ("practice", pools.practice if plan.texts is None and not plan.plays_pool else (), play.practice),
+        ):
+            # A generator of its own for each purpose, so that the number of guided episodes does not change which real
+            # questions are drawn.
+            drawn = rng(self.config.seed, purpose, self.iteration)
+            for question in drawn.sample(list(pool), min(count, len(pool))):
+                yield self._episode(number, purpose, question, drawn.choice(plan.axes))
+                number += 1
+        if plan.texts is not None:
+            yield from self._giving_texts(plan.texts, pools.practice)
+        if plan.references:
+            yield from self._unguided(pools.seeds, number)
+        if plan.topics:
+            yield from self._on_topics(pools.examples, number)
+        if plan.documents:
+            yield from self._about_documents(pools.documents, number)
+        if plan.plays_pool:
+            yield from self._from_pool(number)
+
+    def _episode(
+        self, number: int, purpose: EpisodePurpose, question: Question | BlobHash, axis: Axis, topic: str = ""
+    ) -> SampledEpisode:
+        """The episode of this number, which starts from a question."""
+        blob = put_question(self.log, question) if isinstance(question, Question) else question
         fact = EpisodeStarted(
-            iteration=iteration,
-            purpose="practice",
-            question=question.id,
-            blob=put_question(log, question),
-            axis=plan.axes[0],
-            seed=derive_seed(config.seed, "episode", iteration, number),
-        )
-        stream = episode_stream(iteration, number)
-        yield SampledEpisode(stream, fact, gives_text=True, certain=certain.get(question.id))
-
-
-def _unguided(
-    log: Log, config: Config, plan: EpisodePlan, seeds: Sequence[Question], iteration: int, first: int
-) -> Iterator[SampledEpisode]:
-    """Unguided episodes; references are drawn uniformly from seeds and open questions that earlier iterations accepted."""
-    accepted = [event for event in log.read(kinds={"question_accepted"}) if iteration_of(event.stream) < iteration]
-    if config.play.shares > 1:
-        # Positions depend on how fast each player was.
-        accepted.sort(key=lambda event: (event.stream, event.version))
-    buffer: list[Question | BlobHash] = [*seeds, *fold(AcceptedQuestions(), accepted).open]
-    drawn = rng(config.seed, "unguided", iteration)
-    for number in range(first, first + config.play.episodes):
-        shown = drawn.sample(buffer, min(plan.references, len(buffer)))
-        blobs = tuple(put_question(log, source) if isinstance(source, Question) else source for source in shown)
-        fact = EpisodeStarted(
-            iteration=iteration,
-            purpose="unguided",
-            question=id_of_blob(blobs[0]),
-            blob=blobs[0],
-            axis=drawn.choice(plan.axes),
-            seed=derive_seed(config.seed, "episode", iteration, number),
-        )
-        yield SampledEpisode(episode_stream(iteration, number), fact, blobs)
-
-
-def _on_topics(
-    log: Log, config: Config, plan: EpisodePlan, examples: Mapping[str, Sequence[Question]], iteration: int, first: int
-) -> Iterator[SampledEpisode]:
-    """Episodes on each topic in turn; those of one topic have one example, so that their prompts are equal."""
-    drawn = rng(config.seed, "topics", iteration)
-    shown = [(topic, drawn.choice(questions)) for topic, questions in examples.items()]
-    for number in range(config.play.episodes):
-        topic, example = shown[number % len(shown)]
-        fact = EpisodeStarted(
-            iteration=iteration,
-            purpose="unguided",
-            question=example.id,
-            blob=put_question(log, example),
-            axis=drawn.choice(plan.axes),
-            seed=derive_seed(config.seed, "episode", iteration, first + number),
+            iteration=self.iteration,
+            purpose=purpose,
+            question=id_of_blob(blob),
+            blob=blob,
+            axis=axis,
+            seed=derive_seed(self.config.seed, "episode", self.iteration, number),
             topic=topic,
         )
-        yield SampledEpisode(episode_stream(iteration, first + number), fact)
+        return SampledEpisode(episode_stream(self.iteration, number), fact)
 
+    def _giving_texts(self, texts: GivenTexts, pool: Sequence[Question]) -> Iterator[SampledEpisode]:
+        """One for each training question, in an order of the iteration's own; where a survey decides, for surveyed ones."""
+        certain: dict[QuestionId, bool] = {}
+        if texts.certain != "unsaid":
+            certain = certain_questions(texts, surveyed_answers(self.log, self.iteration))
+            pool = [question for question in pool if question.id in certain]
+        drawn = rng(self.config.seed, "texts", self.iteration)
+        for number, question in enumerate(drawn.sample(list(pool), min(self.config.play.practice, len(pool)))):
+            episode = self._episode(number, "practice", question, self.plan.axes[0])
+            yield replace(episode, gives_text=True, certain=certain.get(question.id))
 
-def _about_documents(
-    log: Log, config: Config, plan: EpisodePlan, documents: Sequence[Question], iteration: int, first: int
-) -> Iterator[SampledEpisode]:
-    """Episodes about documents: each at every level; those of one document and level have one prompt."""
-    about = levelled_documents(config, plan, documents, iteration)
-    for number, (document, level) in enumerate(about, first):
-        blob = put_question(log, document)
-        fact = EpisodeStarted(
-            iteration=iteration,
-            purpose="unguided",
-            question=document.id,
-            blob=blob,
-            axis=plan.axes[0],
-            seed=derive_seed(config.seed, "episode", iteration, number),
-        )
-        yield SampledEpisode(episode_stream(iteration, number), fact, document=DocumentDrawn(document=blob, level=level))
+    def _unguided(self, seeds: Sequence[Question], first: int) -> Iterator[SampledEpisode]:
+        """Unguided ones; references are drawn uniformly from seeds and open questions that earlier iterations accepted."""
+        events = self.log.read(kinds={"question_accepted"})
+        accepted = [event for event in events if iteration_of(event.stream) < self.iteration]
+        if self.config.play.shares > 1:
+            # Positions depend on how fast each player was.
+            accepted.sort(key=lambda event: (event.stream, event.version))
+        buffer: list[Question | BlobHash] = [*seeds, *fold(AcceptedQuestions(), accepted).open]
+        drawn = rng(self.config.seed, "unguided", self.iteration)
+        for number in range(first, first + self.config.play.episodes):
+            shown = drawn.sample(buffer, min(self.plan.references, len(buffer)))
+            blobs = tuple(put_question(self.log, source) if isinstance(source, Question) else source for source in shown)
+            yield replace(self._episode(number, "unguided", blobs[0], drawn.choice(self.plan.axes)), references=blobs)
 
+    def _on_topics(self, examples: Mapping[str, Sequence[Question]], first: int) -> Iterator[SampledEpisode]:
+        """Episodes on each topic in turn; those of one topic have one example, so that their prompts are equal."""
+        drawn = rng(self.config.seed, "topics", self.iteration)
+        shown = [(topic, drawn.choice(questions)) for topic, questions in examples.items()]
+        for number in range(self.config.play.episodes):
+            topic, example = shown[number % len(shown)]
+            yield self._episode(first + number, "unguided", example, drawn.choice(self.plan.axes), topic)
 
-def _from_pool(log: Log, config: Config, plan: EpisodePlan, iteration: int, first: int) -> Iterator[SampledEpisode]:
-    """Episodes with the next questions of the pool, which begins again where it ends."""
-    pool = made_pool(log)
-    count = min(config.play.practice, len(pool.questions))
-    begin = (iteration - pool.iteration - 1) * count
-    for number in range(count):
-        pooled = pool.questions[(begin + number) % len(pool.questions)]
-        fact = EpisodeStarted(
-            iteration=iteration,
-            purpose="practice",
-            question=id_of_blob(pooled.question),
-            blob=pooled.question,
-            axis=plan.axes[0],
-            seed=derive_seed(config.seed, "episode", iteration, first + number),
-        )
-        drawn = DocumentDrawn(document=pooled.document, level=pooled.level)
-        yield SampledEpisode(episode_stream(iteration, first + number), fact, document=drawn)
+    def _about_documents(self, documents: Sequence[Question], first: int) -> Iterator[SampledEpisode]:
+        """Episodes about documents: each at every level; those of one document and level have one prompt."""
+        about = levelled_documents(self.config, self.plan, documents, self.iteration)
+        for number, (document, level) in enumerate(about, first):
+            episode = self._episode(number, "unguided", document, self.plan.axes[0])
+            yield replace(episode, document=DocumentDrawn(document=episode.fact.blob, level=level))
+
+    def _from_pool(self, first: int) -> Iterator[SampledEpisode]:
+        """Episodes with the next questions of the pool, which begins again where it ends."""
+        pool = made_pool(self.log)
+        count = min(self.config.play.practice, len(pool.questions))
+        begin = (self.iteration - pool.iteration - 1) * count
+        for number in range(count):
+            pooled = pool.questions[(begin + number) % len(pool.questions)]
+            drawn = DocumentDrawn(document=pooled.document, level=pooled.level)
+            yield replace(self._episode(first + number, "practice", pooled.question, self.plan.axes[0]), document=drawn)

@@ -1,6 +1,7 @@
 """The nodes: each asks a role and returns facts, which `recorded` appends.
 
-Guarantees: facts depend only on the episode's state, its seed and the roles' answers.
+Guarantees: facts depend only on the episode's state, its seed, the roles' answers and, for novelty, on the questions that were
+accepted before.
 Not responsible for: where the episode goes next (`graph.play.edges`).
 """
 

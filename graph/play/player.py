@@ -24,7 +24,7 @@ _KINDS: Final = frozenset({"iteration_started", "iteration_finished", "policy_se
 
 
 @dataclass
-class Order:
+class OpenWork:
     """What the log says is being played: shares of an iteration or of evaluations, and with which weights."""
 
     version: int = -1
@@ -41,7 +41,7 @@ class Player:
     """Plays shares of a run until it is finished."""
 
     play: Play
-    _order: Order = field(default_factory=Order)
+    _work: OpenWork = field(default_factory=OpenWork)
 
     async def run(self) -> None:
         """Play what is free, wait for more, and return when the run is finished; a GaspError says why it cannot go on."""
@@ -53,41 +53,41 @@ class Player:
 
     async def _play_free(self) -> bool:
         """Play one share of what is open, and return whether there was one."""
-        order = self._order
-        if order.board is None or not order.board.open():
+        work = self._work
+        if work.board is None or not work.board.open():
             return False
         assert self.play.share_player is not None
         try:
-            await self._serve(order.policies)
-            return await self.play.share_player.play_free(order.board)
+            await self._serve(work.policies)
+            return await self.play.share_player.play_free(work.board)
         except (BadInput, ModelError) as error:
-            if self.play.log.version(RUN) == order.version:
+            if self.play.log.version(RUN) == work.version:
                 raise
             # The others have gone on meanwhile, and these weights may be gone, or servers have others.
             logger().info("weights_missed", reason=str(error))
             return True
 
-    def _look(self) -> Order:
-        """The present order."""
+    def _look(self) -> OpenWork:
+        """What is being played now."""
         log, play = self.play.log, self.play
-        if (version := log.version(RUN)) == self._order.version:
-            return self._order
+        if (version := log.version(RUN)) == self._work.version:
+            return self._work
         facts = [event.fact for event in log.read(RUN, kinds=_KINDS)]
         played = sum(isinstance(fact, IterationFinished) for fact in facts)
         started = [fact for fact in facts if isinstance(fact, IterationStarted)]
         served = [fact for fact in facts if isinstance(fact, PolicyServed) and fact.role == "student"]
         ends = [fact.kind for fact in facts if fact.kind in ("run_finished", "run_resumed")]
-        self._order = Order(version, ends[-1:] == ["run_finished"])
+        self._work = OpenWork(version, ends[-1:] == ["run_finished"])
         shares: Sequence[Share] = ()
         if len(started) > played:
-            self._order.policies, shares = started[-1].policies, play.iteration_shares(played + 1)
+            self._work.policies, shares = started[-1].policies, play.iteration_shares(played + 1)
         elif served:
-            self._order.policies = {"student": served[-1].policy}
+            self._work.policies = {"student": served[-1].policy}
             due = self._evaluated(played, served[-1].policy)
             shares = [share for iteration in due for share in play.evaluation_shares(iteration)]
         if shares:
-            self._order.board = ShareBoard(log, shares)
-        return self._order
+            self._work.board = ShareBoard(log, shares)
+        return self._work
 
     def _evaluated(self, played: int, student: Digest) -> list[int]:
         """The iterations after which these weights of the student are evaluated now."""

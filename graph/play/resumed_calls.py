@@ -45,7 +45,7 @@ def earlier_calls(
     exact: bool,
     is_over: Callable[[EpisodeState], bool] = lambda episode: episode.ended,
 ) -> list[EarlierCalls]:
-    """The earlier calls of each episode of an iteration, by stream; an empty list if the log is too old to say which.
+    """The earlier calls of each episode of an iteration, in the order of `streams`; empty if the log is too old to say which.
 
     `exact` says whether an equal batch gives equal completions. If not, nothing is sampled twice, and only the order is kept.
     `is_over` says whether an episode makes no more calls.

@@ -17,6 +17,7 @@ from typing import Final
 
 from events.facts.errors import Conflict
 from events.facts.log import Event, Log
+from events.facts.streams import is_evaluation
 from events.process.activity import Activity
 from events.projections.players import OBSERVED_PLAYER
 from events.stores.claims import Claims
@@ -24,6 +25,7 @@ from events.text.logging import logger
 from graph.play.context import NodeContext, accepted_in
 
 END_KINDS: Final = frozenset({"episode_finished", "episode_failed", "attempts_verified"})
+"""Kinds of events that bring a share's streams to their ends: an episode has one, an evaluation verdicts on each question."""
 POLL_S: Final = 0.1
 """Seconds between looks at claims and at what other players have appended."""
 RETAKE_S: Final = 5.0
@@ -67,7 +69,7 @@ class ShareProgress:
         self.player = event.observed.get(OBSERVED_PLAYER, self.player)
         if event.fact.kind in END_KINDS and event.stream in self.missing:
             # A failed episode may have attempts that were verified before.
-            ended = event.fact.kind != "attempts_verified" or event.stream.startswith("evaluation/")
+            ended = event.fact.kind != "attempts_verified" or is_evaluation(event.stream)
             self.missing[event.stream] -= ended
             if not self.missing[event.stream]:
                 del self.missing[event.stream]

@@ -7,7 +7,7 @@ Not responsible for: deciding what comes next (`graph.play.edges`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ from events.facts.types import (
     QuestionRejected,
     QuestionValidated,
 )
-from events.facts.values import Axis, BlobHash, Level, Seat, Task, Value
+from events.facts.values import Axis, BlobHash, EpisodePurpose, Level, Seat, Task, Value
 from graph.settings.seeds import rng
 
 
@@ -60,7 +60,7 @@ class EpisodeState(Value):
     version: int = 0
     """Events folded; what the next append expects."""
     iteration: int = 0
-    purpose: Literal["guided", "unguided", "practice"] = "guided"
+    purpose: EpisodePurpose = "guided"
     """Self-play with a goalpost, without one, or attempts at a real question."""
     question: BlobHash = BlobHash("")
     """The goalpost, the first reference, or the real question."""

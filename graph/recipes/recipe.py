@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from events.facts.types import Reason
-from events.facts.values import Axis, LabelSource, Level, Seat, Task, Verdict
+from events.facts.values import Axis, EpisodePurpose, LabelSource, Level, Seat, Task, Verdict
 from events.pure.advantages import EstimatorName
 
 Band = Literal["too_hard", "in_band", "too_easy"]
@@ -131,7 +131,7 @@ class EpisodePlan:
             return self
         return self.then.at(iteration - self.iterations)
 
-    def seats(self, purpose: Literal["guided", "unguided", "practice"]) -> tuple[Seat, ...]:
+    def seats(self, purpose: EpisodePurpose) -> tuple[Seat, ...]:
         """Seats that propose, one after the other, in an episode of this purpose."""
         match purpose:
             case "guided":

@@ -1,7 +1,7 @@
 """Novelty: similarity of a question to those accepted before (paper, section 3.4).
 
-It is the cosine similarity of embedded statement and program, against both buffers (lemmas and lifts) at once. The paper does
-not name its embedding, so it is exchangeable. Ours besides: the program of an accepted question is not novel whatever its
+It is the cosine similarity of embedded statement and program to all accepted questions, lemmas and lifts together. The paper
+does not name its embedding, so it is exchangeable. Ours besides: the program of an accepted question is not novel whatever its
 statement says, since a small model varies a question by words that ask for nothing.
 """
 
@@ -59,7 +59,7 @@ def embedding(spec: str) -> Embedding:
 
 
 class Novelty:
-    """Embeddings of the questions accepted so far; rebuilt from the log, never stored."""
+    """Embeddings and structure hashes of the questions accepted so far; rebuilt from the log, never stored."""
 
     def __init__(self, embedding: Embedding) -> None:
         self._embedding = embedding
@@ -67,13 +67,13 @@ class Novelty:
         self._programs: set[str] = set()
 
     def copy(self) -> Novelty:
-        """A buffer that begins with the same questions."""
+        """An independent copy, which holds the same questions."""
         copied = self.empty()
         copied._rows, copied._programs = self._rows, set(self._programs)
         return copied
 
     def empty(self) -> Novelty:
-        """An empty buffer with the same embedding."""
+        """One without questions, with the same embedding."""
         return Novelty(self._embedding)
 
     @staticmethod
@@ -96,7 +96,7 @@ class Novelty:
         return self.similarity(question) <= limit and not self.has_program(question)
 
     def add(self, *questions: Question) -> None:
-        """Add accepted questions to the buffer."""
+        """Add accepted questions."""
         if not questions:
             return
         from scipy.sparse import csr_matrix, vstack

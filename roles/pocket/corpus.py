@@ -288,5 +288,5 @@ def _proposal(steps: Composition, rng: random.Random, size: Size) -> tuple[str, 
     inputs = [draw_input(steps[0].operation.family, rng, size) for _ in range(INPUTS)]
     if len({repr(v) for v in inputs}) < INPUTS or degenerate(steps, inputs, distinct=INPUTS - 1):
         return None
-    said = fence("python", annotated(steps)) + "\n" + fence("message", statement(steps)) + "\n"
-    return said, fence("input", "\n".join(map(repr, inputs)))
+    answer = fence("python", annotated(steps)) + "\n" + fence("message", statement(steps)) + "\n"
+    return answer, fence("input", "\n".join(map(repr, inputs)))

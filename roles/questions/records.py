@@ -49,7 +49,7 @@ def read_question_records(spec: Spec) -> Iterator[RecordOutcome]:
     ids: dict[str, str] = {}
     count = 0
     for row in _rows(spec, source, options):
-        outcome = row if isinstance(row, BadInput) else _found(row, source, options)
+        outcome = row if isinstance(row, BadInput) else _read_record(row, source, options)
         if isinstance(outcome, QuestionRecord):
             if options.get("mode") not in (None, outcome.question.mode):
                 continue
@@ -96,7 +96,7 @@ def _releases(spec: Spec, options: Options) -> Iterator[FileRecord | BadInput]:
         yield from read_records(hub.hub_file(name) if spec.place is None else spec.place / name)
 
 
-def _found(row: FileRecord, source: BenchmarkSource, options: Options) -> RecordOutcome | None:
+def _read_record(row: FileRecord, source: BenchmarkSource, options: Options) -> RecordOutcome | None:
     """Read one record; None if it was not asked for."""
     try:
         label = source.label(row.record)

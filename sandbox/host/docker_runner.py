@@ -71,7 +71,7 @@ class DockerRunner:
         return Provenance(image=self._pool.image, limits=limits)
 
     async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
-        """Run the jobs, spread over the workers, and return their executions in the same order; see `Runner.run`."""
+        """Run the jobs, spread over the workers, and return their results in the same order; see `Runner.run`."""
         batches = _Batches(jobs, self._size)
 
         async def run_batches() -> None:

@@ -283,16 +283,36 @@ def _group(
         raise TrainerError(f"{where} rewards completions of an empty prompt; a prompt needs at least one token.")
     if not all(np.isfinite(row).all() for row in arrays.logprobs):
         raise TrainerError(f"{where} rewards completions with logprobs that are not numbers; check the model server.")
-    origin = (event.stream, fact.of)
-    conditions = (generation.policy, generation.sampling.temperature)
     rollouts = tuple(
-        Rollout(*origin, index, arrays.prompt, ids, logprobs, sampled, fact.role, fact.phase, fact.task, reward, *conditions)
+        Rollout(
+            stream=event.stream,
+            version=fact.of,
+            index=index,
+            prompt_ids=arrays.prompt,
+            ids=ids,
+            logprobs=logprobs,
+            sampled=sampled,
+            role=fact.role,
+            phase=fact.phase,
+            task=fact.task,
+            reward=reward,
+            policy=generation.policy,
+            temperature=generation.sampling.temperature,
+        )
         for index, (ids, logprobs, sampled, reward) in enumerate(
             zip(arrays.ids, arrays.logprobs, arrays.sampled, fact.rewards, strict=True)
         )
     )
-    key = (fact.phase, fact.role, fact.task, fact.rewards)
-    return RolloutGroup(*key, event.position, rollouts, prompt=generation.prompt, set=fact.set)
+    return RolloutGroup(
+        phase=fact.phase,
+        role=fact.role,
+        task=fact.task,
+        rewards=fact.rewards,
+        position=event.position,
+        rollouts=rollouts,
+        prompt=generation.prompt,
+        set=fact.set,
+    )
 
 
 def _text_group(log: Log, event: Event, fact: TextGiven) -> RolloutGroup:
@@ -301,10 +321,30 @@ def _text_group(log: Log, event: Event, fact: TextGiven) -> RolloutGroup:
     arrays = unpack_rollouts(log.get(fact.tokens))
     if len(arrays.ids) != 1 or len(arrays.prompt) == 0 or int(arrays.sampled[0].sum()) != fact.length:
         raise TrainerError(f"{where} gives a text whose tokens do not fit it; run verify.")
-    ids, logprobs, learned = arrays.ids[0], arrays.logprobs[0], arrays.sampled[0]
-    place = (event.stream, event.version, 0, arrays.prompt, ids, logprobs, learned)
-    rollout = Rollout(*place, "student", "text", "induction", 0.0, Digest(""), 1.0)
-    return RolloutGroup("text", "student", "induction", (0.0,), event.position, (rollout,), prompt=fact.prompt)
+    rollout = Rollout(
+        stream=event.stream,
+        version=event.version,
+        index=0,
+        prompt_ids=arrays.prompt,
+        ids=arrays.ids[0],
+        logprobs=arrays.logprobs[0],
+        sampled=arrays.sampled[0],
+        role="student",
+        phase="text",
+        task="induction",
+        reward=0.0,
+        policy=Digest(""),
+        temperature=1.0,
+    )
+    return RolloutGroup(
+        phase="text",
+        role="student",
+        task="induction",
+        rewards=(0.0,),
+        position=event.position,
+        rollouts=(rollout,),
+        prompt=fact.prompt,
+    )
 
 
 def is_run_over(log: Log, after: int) -> bool:

@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from events.facts.values import NoSignalReason, Phase, Role
 from events.pure.advantages import ADVANTAGE_ESTIMATORS, EstimatorName
@@ -46,7 +47,7 @@ class StepBatch:
         return sum(rollout.tokens for rollout in self.rollouts)
 
 
-PHASES: tuple[Phase, ...] = ("lemma", "lift", "open", "solve", "practice", "text")
+PHASES: tuple[Phase, ...] = get_args(Phase)
 """The order in which the phases of an iteration are learned."""
 
 
