@@ -119,17 +119,7 @@ def assemble_play(
 ) -> Play:
     """The run with all its parts, ready to play.
 
-    Args:
-        folder: of the run.
-        config: its settings.
-        log: its log.
-        inputs: what it reads from files.
-        runner: the sandbox.
-        models: by the policy's name.
-        trainer: the trainer's process.
-        scheduler: decides when calls go out.
-        claims: where it is played in shares; else None.
-        fetch: brings weights into the folder, where that is not shared; else None.
+    With `claims`, it is played in shares. `fetch` brings weights into the folder, where that is not shared.
     """
     context = _node_context(config, log, inputs, runner, scheduler, models)
     shared = config.play.shares > 1
