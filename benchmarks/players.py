@@ -32,6 +32,7 @@ from events.stores.claims import open_claims
 from events.stores.postgres import PostgresLog
 from graph.play.build import build
 from graph.play.context import NodeContext
+from graph.play.episode_sampling import QuestionPools
 from graph.play.evaluation import Evaluator
 from graph.play.iterations import Play
 from graph.play.lockstep import Lockstep
@@ -167,9 +168,7 @@ def assemble(log: Log, store: PostgresLog, config: Config, model: Model) -> Play
         models={"shared": model},
         evaluator=Evaluator(log, solver, verifier, scheduler, config.evaluate, 0),
         trainer=IdleTrainer(log),  # type: ignore[arg-type]
-        goalposts=(),
-        practice=QUESTIONS,
-        test=(),
+        pools=QuestionPools(goalposts=(), practice=QUESTIONS),
         sync_checker=WeightSyncChecker(exact=True),
         policies={"teacher": POLICY, "student": POLICY},
         share_player=SharePlayer(log, open_claims(store), scheduler.activity, config.play.patience_s),

@@ -45,9 +45,11 @@ class QuestionPools:
 
     goalposts: Sequence[Question]
     practice: Sequence[Question]
-    seeds: Sequence[Question]
+    """Real questions that are trained on."""
+    seeds: Sequence[Question] = ()
+    """Questions that the first unguided episodes take references from."""
     examples: Mapping[str, Sequence[Question]] = field(default_factory=dict)
-    """Questions on each topic."""
+    """Questions on each topic that the open seat may be asked to write about."""
     documents: Sequence[Question] = ()
 
 

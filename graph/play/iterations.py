@@ -20,12 +20,11 @@ from structlog.contextvars import bound_contextvars
 
 from events.facts.digests import SHORT
 from events.facts.errors import Conflict, GaspError, LogError, ModelError, SandboxError
-from events.facts.log import Log, first_event
-from events.facts.streams import RUN, evaluation_share_stream, evaluation_stream, policy_stream
+from events.facts.log import Log
+from events.facts.streams import RUN, policy_stream
 from events.facts.types import (
     EpisodeFailed,
     EpisodeFinished,
-    EvaluationFinished,
     IterationFinished,
     IterationStarted,
     PolicyProbed,
@@ -34,7 +33,7 @@ from events.facts.types import (
     RunFinished,
 )
 from events.facts.values import Digest, Question, Role
-from events.projections.run_summary import OBSERVED_SECONDS, CompletionCount
+from events.projections.run_summary import OBSERVED_SECONDS
 from events.text.logging import logger, seconds_since
 from events.text.safe_text import one_line
 from events.text.secrets import mask
@@ -47,6 +46,8 @@ from graph.play.opening import open_episode
 from graph.play.player_log import PlayerLog
 from graph.play.pool import record_pool
 from graph.play.resumed_calls import EarlierCalls, earlier_calls
+from graph.play.run_evaluations import RunEvaluations
+from graph.play.sample_budget import SampleBudget
 from graph.play.scheduler import Scheduler
 from graph.play.shares import Share, ShareBoard, SharePlayer, cross_share_repeats
 from graph.play.state import EpisodeState, fold_episode
@@ -78,25 +79,27 @@ class Play:
     evaluator: Evaluator
     trainer: TrainerProcess
     """A process; met only in the log."""
-    goalposts: Sequence[Question]
-    practice: Sequence[Question]
-    test: Sequence[Question]
+    pools: QuestionPools
+    """What episodes are sampled from."""
     sync_checker: WeightSyncChecker
+    held_out: Mapping[str, Sequence[Question]] = field(default_factory=dict)
+    """Question sets that are evaluated besides the goalposts, by name."""
     policies: dict[Role, Digest] = field(default_factory=dict)
-    seeds: Sequence[Question] = ()
-    """Questions that the first unguided episodes take references from."""
-    examples: Mapping[str, Sequence[Question]] = field(default_factory=dict)
-    """Questions on each topic that the open seat may be asked to write about."""
-    documents: Sequence[Question] = ()
-    validation: Sequence[Question] = ()
-    samples: CompletionCount = field(default_factory=CompletionCount)
-    """The student's completions, as far as the log was read."""
+    """Weights that each role plays with."""
     share_player: SharePlayer | None = None
     """Plays shares where `play.shares` is above 1."""
     fetch: Callable[[Digest], None] | None = None
     """Brings weights into the folder, where that is not shared."""
     _remembered: int = 0
     """Iterations whose accepted questions are in the novelty buffer that shares begin with."""
+
+    def __post_init__(self) -> None:
+        self._budget = SampleBudget(self.log, self.config.play)
+        sets = {"goalposts": self.pools.goalposts, **self.held_out}
+        self.evaluations = RunEvaluations(
+            self.log, self.config.evaluate, self.config.play.shares, self.evaluator, self.share_player, self._budget, sets
+        )
+        """When and how its weights are evaluated."""
 
     async def run(self) -> None:
         """Play whatever is missing in the log; a GaspError leaves the run resumable."""
@@ -105,7 +108,7 @@ class Play:
             learned = max(0, iteration - 1 - self.config.learn.staleness)
             with bound_contextvars(iteration=learned):
                 await self._adopt_weights(learned)
-            if not self._is_last(played):
+            if not self._budget.is_last(played):
                 with bound_contextvars(iteration=iteration):
                     await self._iterate(iteration)
                 played = iteration
@@ -113,17 +116,6 @@ class Play:
             elif learned == played:
                 break
         self.log.append(RUN, [RunFinished(iterations=played)], key=f"run finished@{self.log.version(RUN)}")
-
-    def _samples(self, iteration: int) -> int:
-        """Completions of the student up to the end of an iteration."""
-        for event in self.log.read(after=self.samples.position, kinds=CompletionCount.KINDS):
-            self.samples.apply(event)
-        return self.samples.after[iteration]
-
-    def _is_last(self, iteration: int) -> bool:
-        """Whether this iteration, already played, is the last."""
-        play = self.config.play
-        return iteration >= play.iterations or 0 < play.samples <= self._samples(iteration)
 
     @property
     def _roles_of(self) -> dict[str, list[Role]]:
@@ -145,7 +137,7 @@ class Play:
             digest = await self.trainer.wait_for_update(policy, iteration)
             logger().info("policy_learned", policy=policy, digest=digest, waited=seconds_since(began))
         await self._serve(iteration)
-        await self._evaluate(iteration)
+        await self.evaluations.evaluate(iteration)
 
     async def _iterate(self, iteration: int) -> None:
         episodes = self.episodes(iteration)
@@ -163,7 +155,7 @@ class Play:
                 await self.share_player.play_all(ShareBoard(self.log, self.iteration_shares(iteration)))
             streams = [episode.stream for episode in episodes]
             if self.context.recipe.plan.at(iteration).trials is not None:
-                parts = (self.context, self.models, self.evaluator, self.trainer, self.goalposts, self.load_weights)
+                parts = (self.context, self.models, self.evaluator, self.trainer, self.pools.goalposts, self.load_weights)
                 await TrialRunner(self.log, self.config, *parts).run(iteration, streams, self.policies["student"], END_KEY)
             record_pool(self.context, self.config, streams, iteration)
             failed = self._finish(iteration, episodes)
@@ -171,8 +163,7 @@ class Play:
 
     def episodes(self, iteration: int) -> list[SampledEpisode]:
         """The episodes of an iteration."""
-        pools = QuestionPools(self.goalposts, self.practice, self.seeds, self.examples, self.documents)
-        return list(sample_episodes(self.log, self.config, self.context.recipe.plan, pools, iteration))
+        return list(sample_episodes(self.log, self.config, self.context.recipe.plan, self.pools, iteration))
 
     async def _play_episodes(
         self, what: str, episodes: Sequence[SampledEpisode], context: NodeContext, earlier: Sequence[EarlierCalls]
@@ -338,63 +329,3 @@ class Play:
             "weights_served", policy=policy, digest=digest, seconds=seconds_since(began), difference=gap.largest, mean=gap.mean
         )
         return gap
-
-    async def _evaluate(self, iteration: int) -> None:
-        """Evaluate the student at the start, at the end, and between as often as `evaluate` says."""
-        if not self.is_due(iteration):
-            return
-        if self.share_player is not None:
-            await self.share_player.play_all(ShareBoard(self.log, self.evaluation_shares(iteration)))
-        for name, questions in self._evaluated_sets().items():
-            began = time.monotonic()
-            if self.share_player is None:
-                await self.evaluator.evaluate(name, questions, iteration)
-            else:
-                await self._merge(name, questions, iteration)
-            logger().info("evaluated", set=name, iteration=iteration, seconds=seconds_since(began))
-
-    def _evaluated_sets(self) -> dict[str, Sequence[Question]]:
-        sets = {"goalposts": self.goalposts, "validation": self.validation, "test": self.test}
-        return {name: questions[: self.config.evaluate.questions] for name, questions in sets.items() if questions}
-
-    def evaluation_shares(self, iteration: int) -> list[Share]:
-        """The shares of the evaluations after an iteration, those left out that are finished."""
-        shares, count = [], self.config.play.shares
-        for name, questions in self._evaluated_sets().items():
-            evaluation = evaluation_stream(name, iteration)
-            if first_event(self.log, evaluation, "evaluation_finished") is not None:
-                continue
-            for number in range(count):
-                if own := questions[number::count]:
-                    stream = evaluation_share_stream(evaluation, number)
-                    play = partial(self._evaluate_share, stream, name, own, evaluation)
-                    shares.append(Share(f"share {number} of {evaluation}", {stream: len(own)}, play))
-        return shares
-
-    async def _evaluate_share(self, stream: str, name: str, questions: Sequence[Question], evaluation: str) -> None:
-        await self.evaluator.ask(stream, name, questions, evaluation)
-
-    async def _merge(self, name: str, questions: Sequence[Question], iteration: int) -> None:
-        """Append the result of an evaluation whose shares have ended, unless the log has it."""
-        stream = evaluation_stream(name, iteration)
-        shares = [evaluation_share_stream(stream, number) for number in range(self.config.play.shares)]
-        event = first_event(self.log, stream, "evaluation_finished")
-        if event is None:
-            successes = {question: count for share in shares for question, count in self.evaluator.successes(share).items()}
-            finished = self.evaluator.finish(stream, name, questions, iteration, successes)
-        else:
-            assert isinstance(event.fact, EvaluationFinished)
-            finished = event.fact
-        await self.evaluator.calibrate(stream, finished, shares)
-
-    def is_due(self, iteration: int) -> bool:
-        """Whether the weights after an iteration are evaluated."""
-        settings = self.config.evaluate
-        if self._is_last(iteration):
-            return True
-        if iteration == 0:
-            return settings.first
-        if settings.every and iteration % settings.every == 0:
-            return True
-        samples = settings.every_samples
-        return samples > 0 and self._samples(iteration) // samples > self._samples(iteration - 1) // samples

@@ -84,7 +84,7 @@ class Player:
         elif served:
             self._work.policies = {"student": served[-1].policy}
             due = self._evaluated(played, served[-1].policy)
-            shares = [share for iteration in due for share in play.evaluation_shares(iteration)]
+            shares = [share for iteration in due for share in play.evaluations.open_shares(iteration)]
         if shares:
             self._work.board = ShareBoard(log, shares)
         return self._work
@@ -96,7 +96,7 @@ class Player:
         digests = {0: play.policies["student"]}
         digests |= {event.fact.iteration: event.fact.digest for event in updates if isinstance(event.fact, PolicyUpdated)}
         learned = range(max(0, played - play.config.learn.staleness), played + 1)
-        return [iteration for iteration in learned if digests.get(iteration) == student and play.is_due(iteration)]
+        return [iteration for iteration in learned if digests.get(iteration) == student and play.evaluations.is_due(iteration)]
 
     async def _serve(self, policies: Mapping[Role, Digest]) -> None:
         """Load the weights of each role, unless they are served already, and check them against the trainer's logprobs."""

@@ -14,6 +14,7 @@ from events.stores.claims import Claims
 from events.text.logging import logger
 from graph.play.build import build
 from graph.play.context import NodeContext, restore_novelty
+from graph.play.episode_sampling import QuestionPools
 from graph.play.evaluation import Evaluator, questions_at_once
 from graph.play.iterations import Play
 from graph.play.scheduler import Scheduler, make_scheduler
@@ -146,13 +147,14 @@ def assemble_play(
             in_run=True,
         ),
         trainer=trainer,
-        goalposts=inputs.goalposts.questions,
-        practice=inputs.practice if any(stage.uses_real_questions for stage in context.recipe.plan.stages) else (),
-        seeds=inputs.practice if context.recipe.plan.references else (),
-        examples=inputs.examples,
-        documents=inputs.documents,
-        test=inputs.test,
-        validation=inputs.validation,
+        pools=QuestionPools(
+            goalposts=inputs.goalposts.questions,
+            practice=inputs.practice if any(stage.uses_real_questions for stage in context.recipe.plan.stages) else (),
+            seeds=inputs.practice if context.recipe.plan.references else (),
+            examples=inputs.examples,
+            documents=inputs.documents,
+        ),
+        held_out={"validation": inputs.validation, "test": inputs.test},
         sync_checker=WeightSyncChecker(exact=config.exact),
         policies=dict(run_started(log).policies),
         share_player=None if claims is None else SharePlayer(log, claims, scheduler.activity, config.play.patience_s),

@@ -23,6 +23,7 @@ from events.projections.run_summary import RunSummary, fold
 from events.stores.memory import MemoryLog
 from graph.play.build import build
 from graph.play.context import NodeContext, restore_novelty
+from graph.play.episode_sampling import QuestionPools
 from graph.play.evaluation import Evaluator
 from graph.play.iterations import Play
 from graph.play.lockstep import Lockstep
@@ -114,9 +115,7 @@ def make_play(log, runner, script, tmp_path, questions: tuple[Question, ...] = (
         evaluator=Evaluator(log, Solver(lockstep.model(inner), prompts, log), verifier, lockstep, config.evaluate, 0),
         trainer=InstantLearner(log),
         sync_checker=WeightSyncChecker(exact=True),
-        goalposts=questions,
-        practice=(GOALPOST,),
-        test=(),
+        pools=QuestionPools(goalposts=questions, practice=(GOALPOST,)),
         policies={"teacher": "0" * 64, "student": "0" * 64},
     )
 
