@@ -36,7 +36,11 @@ def is_gguf(spec: str) -> bool:
 
 
 def gguf_source(spec: str, folder: Path) -> GgufFile | None:
-    """The file whose weights were dequantised into a folder; None where `spec` names no GGUF file."""
+    """The file whose weights were dequantised into a folder; None where `spec` names no GGUF file.
+
+    Raises:
+        BadInput: the folder does not say what was converted.
+    """
     if not is_gguf(spec):
         return None
     try:

@@ -21,7 +21,7 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has
     """A layer whose keys and values [B, heads, S, D] are the front of longer tensors."""
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Start empty, without spare room."""
+        """Start empty, without spare room, for keys and values in the form of these [B, heads, T, D]."""
         super().lazy_initialization(key_states, value_states)
         self._buffers = [states[..., :0, :] for states in (key_states, value_states)]
 
@@ -54,6 +54,7 @@ def preallocated_cache(config: Any) -> Any:
 
 
 def _extended(states: Tensor, length: int) -> Tensor:
+    """A copy of keys or values [B, heads, S, D] at the front of a tensor [B, heads, `length`, D]."""
     # Not zeroed: keys and values are views that end where tokens do, so the spare room is never read.
     longer = states.new_empty((*states.shape[:-2], length, states.shape[-1]))
     longer[..., : states.shape[-2], :] = states

@@ -138,7 +138,11 @@ class VllmModel:
         return [reply for reply in replies if reply is not None]
 
     async def load_weights(self, weights: Path, policy: Digest) -> None:
-        """Make every server load other weights, or another adapter of the same base; see `Model.load_weights`."""
+        """Make every server load other weights, or another adapter of the same base.
+
+        Raises:
+            ModelError: the folder holds other weights, the adapter has another base, or a server did not load them.
+        """
         if not self._loads:
             self._adopt(policy)
             return

@@ -129,7 +129,7 @@ def _schedule(step: int, steps: int) -> float:
 def _batches(
     corpus: Corpus, tokenizer: Any, rng: random.Random, recipe: PretrainSettings
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Right-padded ids, and how much each counts: prompts and padding nothing, the end token fully."""
+    """Right-padded ids [B, T], and how much each counts [B, T]: prompts and padding 0, the end token 1."""
     left = recipe.generation.steps
     while left:
         rows = [_row(tokenizer, corpus.draw(rng)) for _ in range(recipe.generation.batch * _POOL)]
@@ -161,7 +161,7 @@ def _row(tokenizer: Any, example: CorpusExample) -> list[tuple[float, float]]:
 
 
 def _loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean cross-entropy; logits are computed only where they count."""
+    """Weighted mean cross-entropy (a scalar) of `ids` [B, T] by `weights` [B, T]; logits are computed only where they count."""
     import torch
 
     hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]

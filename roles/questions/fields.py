@@ -25,22 +25,22 @@ class Record:
     values: dict[str, Any]
 
     def text(self, field: str, default: str | None = None) -> str:
-        """The text in a field."""
+        """The text in a field, `default` where it is missing; FieldError if it is no text, or missing without a default."""
         return self._typed(field, str, default)
 
     def items(self, field: str, default: list[Any] | None = None) -> list[Any]:
-        """The list in a field."""
+        """The list in a field; as `text`."""
         return self._typed(field, list, default)
 
     def texts(self, field: str, default: list[str] | None = None) -> list[str]:
-        """The list of texts in a field."""
-        found = self.items(field, default)
-        if not all(isinstance(item, str) for item in found):
+        """The list of texts in a field; as `text`."""
+        items = self.items(field, default)
+        if not all(isinstance(item, str) for item in items):
             raise FieldError(field, "expected a list of texts, found other items")
-        return found
+        return items
 
     def number(self, field: str) -> float:
-        """The number in a field, 0 where there is none."""
+        """The number in a field, 0 where there is none; FieldError if it is no number."""
         value = self.values.get(field, 0)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise FieldError(field, f"expected a number, found {json_type(value)}")

@@ -33,7 +33,7 @@ def question_of(record: Record) -> Question:
 
 
 def number_of(record: Record) -> int:
-    """The number of a record's task, 2 for `Mbpp/2`."""
+    """The number of a record's task, 2 for `Mbpp/2`; FieldError if it has none."""
     value = record.values.get("task_id")
     text = str(value).removeprefix("Mbpp/")
     if isinstance(value, bool) or not text.isdecimal():

@@ -34,7 +34,7 @@ class Stream:
         self._stderr = b""
 
     def send(self, message: object, seconds: float, more: bytes = b"") -> None:
-        """Send one frame whole, and bytes after it."""
+        """Send one frame whole, and bytes after it; ContainerLost if that is not done in `seconds`."""
         body = json.dumps(message).encode()
         try:
             self._socket.settimeout(seconds)
@@ -43,7 +43,7 @@ class Stream:
             raise ContainerLost(f"the stream broke: {error}") from error
 
     def receive(self, seconds: float) -> Any:
-        """The next frame."""
+        """The next frame; ContainerLost if none comes in `seconds`, or it is not JSON."""
         deadline = time.monotonic() + seconds
         body = self._take(struct.unpack("!I", self._take(4, deadline))[0], deadline)
         try:
@@ -52,7 +52,7 @@ class Stream:
             raise ContainerLost("it sent a frame that is not JSON") from error
 
     def receive_bytes(self, size: int, seconds: float) -> bytes:
-        """The `size` bytes after a frame."""
+        """The `size` bytes after a frame; ContainerLost if they do not come in `seconds`."""
         return self._take(size, time.monotonic() + seconds)
 
     def _take(self, size: int, deadline: float) -> bytes:

@@ -199,7 +199,7 @@ class Sandbox:
     def cell(
         self, code: str, language: str | None, context: Context | None, envs: dict[str, str] | None, timeout: float | None
     ) -> Frame:
-        """The request to run a cell; not part of the public API."""
+        """The request to run a cell; InvalidArgumentException for another language than Python. Not part of the public API."""
         if language not in (None, "python"):
             raise InvalidArgumentException(f"There is no {language} here; only Python runs.")
         if language is not None and context is not None:

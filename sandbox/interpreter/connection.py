@@ -63,7 +63,12 @@ class Connection:
             self._send({"do": "interrupt", "with": {"call": number}, "call": 0})
 
     def frames(self, request: Frame, seconds: float) -> Generator[Frame, None, None]:
-        """Send a request and yield its frames, the last of kind `done`; SandboxException if it is refused, or none arrives."""
+        """Send a request and yield its frames, the last of kind `done`.
+
+        Raises:
+            SandboxException: the request is refused, or the sandbox has ended; which class says why.
+            TimeoutException: no frame has come for `seconds` and a grace.
+        """
         arrived: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         number = self.begin(request, arrived.put)
         try:
@@ -79,7 +84,7 @@ class Connection:
             self.cancel(number)
 
     def call(self, operation: str, seconds: float, /, **arguments: Any) -> Any:
-        """Send a request that has a single reply; its value."""
+        """Send a request that has a single reply, and return its value; raises as `frames` does."""
         with contextlib.closing(self.frames({"do": operation, "with": arguments, "seconds": seconds}, seconds)) as frames:
             return next(frames)["value"]
 

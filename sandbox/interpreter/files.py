@@ -93,7 +93,12 @@ class Filesystem:
         return [self.write(file["path"], file["data"], request_timeout) for file in files]
 
     def list(self, path: str, depth: int | None = 1, request_timeout: float | None = None) -> list[EntryInfo]:
-        """The entries of a folder, and of its subfolders down to a depth, sorted by name."""
+        """The entries of a folder, and of its subfolders down to a depth, sorted by name.
+
+        Raises:
+            InvalidArgumentException: the depth is below 1, or the path is no folder.
+            FileNotFoundException: there is no such folder.
+        """
         if depth is not None and depth < 1:
             raise InvalidArgumentException(f"Depth is {depth}; it must be at least 1.")
         return [parse_entry(entry) for entry in self._call("list", request_timeout, path=path, depth=depth or 1)]

@@ -107,6 +107,7 @@ def _pad(rows: Sequence[Rollout]) -> MicroBatch:
 
 
 def _matrix(rows: Sequence[NDArray[Any]], kind: type[_Number]) -> NDArray[_Number]:
+    """Rows [T] of different lengths as one array [B, T], padded with zeros on the right."""
     matrix = np.zeros((len(rows), max(map(len, rows))), kind)
     for n, row in enumerate(rows):
         matrix[n, : len(row)] = row

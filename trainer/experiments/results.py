@@ -88,7 +88,7 @@ class Results:
 
     @cached_property
     def questions(self) -> Mapping[str, Sequence[QuestionId]]:
-        """Ids of each set that was evaluated, in order."""
+        """Ids of each set that was evaluated, in order; BadInput if two runs were evaluated on different ones."""
         questions: dict[str, Sequence[QuestionId]] = {}
         for name in QUESTION_SETS:
             for each in self._all(name):

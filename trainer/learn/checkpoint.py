@@ -148,7 +148,11 @@ def _write_model(folder: Path, parent: Path, state: Mapping[str, Tensor]) -> Non
 
 
 def _stored_tensors(state: Mapping[str, Tensor], parent: Path) -> dict[str, Tensor]:
-    """The tensors of those names that the parent's files hold, so that tied weights stay one tensor."""
+    """The tensors of those names that the parent's files hold, so that tied weights stay one tensor.
+
+    Raises:
+        TrainerError: the files hold a name that `state` lacks.
+    """
     from safetensors import safe_open
 
     names: set[str] = set()

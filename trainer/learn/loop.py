@@ -93,7 +93,7 @@ class Trainer:
                     yield self._advance(*waiting)
 
     def assist(self) -> None:
-        """Take part in the updates of the leading process, until it ends."""
+        """Take part in the updates of the leading process, until it ends; TrainerError if it learns what does not wait here."""
         while message := self._world.broadcast():
             name = next(name for name in self._cursors if name == message.split()[0])
             waiting = self._schedule.next(self._cursors[name])

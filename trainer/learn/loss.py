@@ -169,7 +169,7 @@ class PolicyLoss:
         return loss, {"clip_ratio/region_mean": 0.0, **metrics, **self._figures}
 
     def _likelihood(self, micro: MicroBatch, batch: StepBatch) -> tuple[Tensor, dict[str, float]]:
-        """The negative log-likelihood of given texts, averaged over the step batch's tokens; no term of RL is added.
+        """The negative log-likelihood of given texts (a scalar), averaged over the step batch's tokens; no term of RL is added.
 
         Supervised fine-tuning: the mean of -log p(token | prompt and tokens before it), the prompt excluded.
         """
