@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from events.facts.values import CompletionPart, Digest, Sampling
+
+ROWS_AT_ONCE: Final = 256
+"""Completions that a model in this process samples together, at most."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def main(
     Settings default to those of the run's own evaluations. The completions, their verdicts and the result are appended to the
     run's log; for a MODEL to that of runs/evaluation-DIGEST. Stop it with Ctrl-C and repeat the command to go on.
     """
-    from graph.setup.named_policies import find_run
+    from graph.setup.folder import find_run
 
     run = find_run(who, runs)
     if run is None and policy:

@@ -12,12 +12,11 @@ from events.facts.errors import BadInput
 from graph.estimate.model_dims import ModelDims
 from graph.settings import threads
 from graph.settings.config import Config, LearnSettings
+from roles.model import ROWS_AT_ONCE
 
 DTYPE_BYTES: Final = {"float32": 4, "bfloat16": 2}
 MOMENT_BYTES: Final = {"adamw": 8, "adamw_8bit": 2}
 """Bytes of the two optimizer moments of a weight."""
-MAX_COMPLETIONS_AT_ONCE: Final = 256
-"""Completions that are sampled together in the process of play."""
 CPU_MODEL_WEIGHTS: Final = 1e8
 """Models with fewer weights are planned for a CPU by default."""
 
@@ -191,7 +190,7 @@ class Memory:
     def server(self) -> float:
         """What a server takes on each of its GPUs."""
         if self.config.serve.backend == "transformers":
-            return self.served + self.cache * MAX_COMPLETIONS_AT_ONCE * self.config.window + self.gpu.base
+            return self.served + self.cache * ROWS_AT_ONCE * self.config.window + self.gpu.base
         if self.gpu.name == "CPU":
             return self.served + self.config.serve.kv_cache_gib * 2**30 + self.gpu.base
         return self.config.serve.gpu_memory * self.gpu.memory

@@ -18,13 +18,12 @@ from graph.settings.config import EvaluateSettings
 from graph.settings.seeds import derive_seed
 from graph.settings.threads import SINGLE_THREAD_WEIGHTS
 from roles.generation_record import completion_texts
+from roles.model import ROWS_AT_ONCE
 from roles.solver import Solver
 from roles.verifier import Verifier
 
 REPORTED_KS = (1, 5, 10, 20, 50, 100)
 """pass@k is reported for those k that do not exceed the attempts."""
-MAX_COMPLETIONS_AT_ONCE: Final = 256
-"""Completions in one batch of an evaluation outside of a run, at most."""
 _MIN_COMPLETIONS_AT_ONCE: Final = 4
 """Completions in one batch however large the model is: one alone takes as long."""
 _BATCH_SECONDS: Final = 300.0
@@ -36,6 +35,8 @@ _FLOPS: Final = {"cpu": 1e11, "gpu": 1e13}
 def questions_at_once(weights: int, settings: EvaluateSettings, *, gpu: bool, in_run: bool) -> int | None:
     """Questions in one batch of a model in this process, after which their attempts are in the log; None: all of them.
 
+    A batch has at most `ROWS_AT_ONCE` completions, unless those of one question are more.
+
     Batches affect rounding, so their size depends on the arguments alone and never on a clock.
 
     Args:
@@ -45,9 +46,9 @@ def questions_at_once(weights: int, settings: EvaluateSettings, *, gpu: bool, in
         in_run: whether the evaluation belongs to a run; that of a small model is short and is one batch.
     """
     if weights < SINGLE_THREAD_WEIGHTS:
-        return None if in_run else max(1, MAX_COMPLETIONS_AT_ONCE // settings.attempts)
+        return None if in_run else max(1, ROWS_AT_ONCE // settings.attempts)
     seconds = 2 * weights * settings.sampling.max_tokens / _FLOPS["gpu" if gpu else "cpu"]
-    completions = min(MAX_COMPLETIONS_AT_ONCE, max(_MIN_COMPLETIONS_AT_ONCE, int(_BATCH_SECONDS / seconds)))
+    completions = min(ROWS_AT_ONCE, max(_MIN_COMPLETIONS_AT_ONCE, int(_BATCH_SECONDS / seconds)))
     return max(1, completions // settings.attempts)
 
 

@@ -39,6 +39,11 @@ MIN_FREE_BYTES = 500 * 2**20
 """Bytes that must be free on disk before a run starts, besides those of weights."""
 
 
+def find_run(name: str, runs: Path) -> Path | None:
+    """The folder of a run, by its path or by its name in the folder `runs`; None if there is none."""
+    return next((folder for folder in (Path(name), runs / name) if name and holds_log(folder)), None)
+
+
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Lock the run for this process; BadInput if another process plays it."""

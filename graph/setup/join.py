@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from events.cli.app import holds_log, open_run
+from events.cli.app import open_run
 from events.facts.errors import BadInput
 from events.facts.log import run_started
 from events.facts.streams import RUN
@@ -16,7 +16,7 @@ from events.facts.values import Digest
 from events.stores import is_url, run_of_url
 from events.stores.raw import Store
 from graph.settings.config import Config
-from graph.setup.folder import recorded_run, recorded_settings
+from graph.setup.folder import find_run, recorded_run, recorded_settings
 from graph.setup.provenance import commit, versions
 from graph.setup.run_inputs import RunInputs
 from graph.setup.weights_transfer import fetch_weights, remove_pruned
@@ -52,7 +52,7 @@ def join_run(where: str, runs: Path, weights: str | None) -> JoinedRun:
     if is_url(where):
         folder = runs / f"{run_of_url(where)}.player" if fetched else Path(weights or "")
     else:
-        run_folder = next((path for path in (Path(where), runs / where) if holds_log(path)), None)
+        run_folder = find_run(where, runs)
         if run_folder is None:
             raise BadInput(f"There is no run {where!r} to join; give its folder, its name, or the URL of its log.")
         folder = run_folder

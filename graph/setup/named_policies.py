@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from events.cli.app import holds_log, open_run
+from events.cli.app import open_run
 from events.facts.digests import find_digest
 from events.facts.errors import BadInput
 from events.facts.log import run_started
@@ -20,7 +20,7 @@ from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
 from graph.settings.gguf_folder import is_gguf
 from graph.settings.model_location import model_folder
-from graph.setup.folder import recorded_settings
+from graph.setup.folder import find_run, recorded_settings
 from roles.model import Model
 from roles.questions.pocket_folders import POCKET_FOLDERS
 
@@ -52,11 +52,6 @@ async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, chec
         await model.load_weights(checkpoint.weights, checkpoint.policy)
     if checkpoint.probe is not None:
         await checker.check(name, model, checkpoint.probe)
-
-
-def find_run(name: str, runs: Path) -> Path | None:
-    """The folder of a run, by its path or by its name in the folder `runs`; None if there is none."""
-    return next((folder for folder in (Path(name), runs / name) if name and holds_log(folder)), None)
 
 
 def refuse_unknown_model(name: str) -> None:

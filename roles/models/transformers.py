@@ -25,7 +25,7 @@ from events.facts.values import Digest, Sampling
 from events.facts.weights import adapter_base, weights_digest
 from events.process.activity import Activity, ActivityTask
 from roles.chat_encoding import ChatEncoding
-from roles.model import Completion, GenerationReply, GenerationRequest
+from roles.model import ROWS_AT_ONCE, Completion, GenerationReply, GenerationRequest
 from roles.models.sampling import sample_tokens, uniforms
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class TransformersModel:
         *,
         max_prompt_tokens: int = 384,
         threads: int = 1,
-        rows: int = 256,
+        rows: int = ROWS_AT_ONCE,
         device: str | None = None,
         dtype: Literal["float32", "bfloat16"] = "float32",
         activity: Activity | None = None,
