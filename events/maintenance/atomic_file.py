@@ -29,9 +29,9 @@ def write_atomically(target: Path, what: str) -> Iterator[Path]:
         # The system's error says better than SQLite's why a file cannot be made.
         path.touch()
         yield path
-        _sync(path)
+        fsync_path(path)
         _give_name(path, target)
-        _sync(target.parent)
+        fsync_path(target.parent)
     except FileExistsError as error:
         raise BadInput(f"{target} exists; give the {what} a new name.") from error
     except OSError as error:
@@ -69,7 +69,8 @@ def _give_name(path: Path, target: Path) -> None:
         path.replace(target)
 
 
-def _sync(path: Path) -> None:
+def fsync_path(path: Path) -> None:
+    """Return once a file, or the names in a folder, are on the disk; OSError if they cannot be."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from events.facts.errors import TrainerError
 from events.facts.values import Digest
 from events.facts.weights import OPTIMIZER_FILE, optimizer_digest, weights_digest
+from events.maintenance.atomic_file import fsync_path
 from graph.settings.config import LoraSettings
 from trainer.learn.adapter import Adapter
 from trainer.learn.loss import HIDDEN_PACKAGES, hide_packages
@@ -125,12 +126,12 @@ def save(
         save_file(dict(moments), folder / OPTIMIZER_FILE)
         for file in folder.iterdir():
             # Before the rename: otherwise a power failure could leave a complete name with empty files.
-            _fsync(file)
-        _fsync(folder)
+            fsync_path(file)
+        fsync_path(folder)
         digest = weights_digest(folder)
         if digest != parent.name or not _is_intact(store / digest):
             _publish(folder, store / digest)
-        _fsync(store)
+        fsync_path(store)
     except OSError as error:
         raise TrainerError(f"Weights cannot be written to {store} ({error}); make room and resume the run.") from error
     finally:
@@ -174,14 +175,6 @@ def _publish(folder: Path, target: Path) -> None:
         return
     shutil.rmtree(target, ignore_errors=True)
     folder.rename(target)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def remove_unfinished(store: Path) -> None:
