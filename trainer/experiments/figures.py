@@ -19,7 +19,7 @@ from trainer.experiments.outcome import QUESTION_SETS, Evaluation
 from trainer.experiments.plots import Plot, PlotLine
 from trainer.experiments.results import Results
 from trainer.experiments.seed_tables import TABLES, estimate, trial_windows, vote_windows, window_name
-from trainer.experiments.teaching import MEASURES, pooled
+from trainer.experiments.teacher_measures import MEASURES, pooled
 
 REFERENCE_STYLES: Final = {UNGUIDED: "--", "base": ":"}
 """Line styles of recipes that are drawn behind every other one."""

@@ -18,7 +18,7 @@ from events.facts.values import QuestionId
 from events.projections.run_summary import RunSummary, fold
 from events.pure.estimators import pass_at_k
 from trainer.experiments.documents import DocumentQuestion, document_questions
-from trainer.experiments.teaching import TeacherMeasures, teacher_measures
+from trainer.experiments.teacher_measures import TeacherMeasures, teacher_measures
 from trainer.experiments.votes import VotedQuestion, votes
 
 QUESTION_SETS: Final = ("validation", "test", "goalposts")

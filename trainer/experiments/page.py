@@ -30,7 +30,7 @@ from trainer.experiments.sections import (
     setting,
 )
 from trainer.experiments.seed_tables import TABLES
-from trainer.experiments.teaching import MEASURES, pooled
+from trainer.experiments.teacher_measures import MEASURES, pooled
 
 PLOTS: Final = "results"
 """Name of the folder of plots, beside the page."""

@@ -21,7 +21,7 @@ from events.facts.values import IOPair, Question, canonical
 from events.stores.memory import MemoryLog
 from tests.support.example_runs import example_run
 from trainer.experiments.outcome import run_outcome
-from trainer.experiments.teaching import teacher_measures
+from trainer.experiments.teacher_measures import teacher_measures
 
 
 def posed(words: str, *lines: str, name: str = "x") -> Question:
