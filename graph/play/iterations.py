@@ -155,8 +155,17 @@ class Play:
                 await self.share_player.play_all(ShareBoard(self.log, self.iteration_shares(iteration)))
             streams = [episode.stream for episode in episodes]
             if self.context.recipe.plan.at(iteration).trials is not None:
-                parts = (self.context, self.models, self.evaluator, self.trainer, self.pools.goalposts, self.load_weights)
-                await TrialRunner(self.log, self.config, *parts).run(iteration, streams, self.policies["student"], END_KEY)
+                trials = TrialRunner(
+                    log=self.log,
+                    config=self.config,
+                    context=self.context,
+                    models=self.models,
+                    evaluator=self.evaluator,
+                    trainer=self.trainer,
+                    goalposts=self.pools.goalposts,
+                    load_weights=self.load_weights,
+                )
+                await trials.run(iteration, streams, self.policies["student"], END_KEY)
             record_pool(self.context, self.config, streams, iteration)
             failed = self._finish(iteration, episodes)
             logger().info("iteration_finished", episodes=len(episodes), failed=failed, seconds=seconds_since(began))
