@@ -231,7 +231,7 @@ async def test_the_first_weights_are_examined_unless_told_otherwise(log, runner,
 
 async def test_validation_questions_are_examined_beside_the_others(runner, tmp_path):
     play = make_play(MemoryLog(), runner, ScriptedAnswers(), tmp_path, **BUDGET)
-    await replace(play, validation=(OTHER,)).run()
+    await replace(play, held_out={"validation": (OTHER,)}).run()
     evaluated = [(fact.name, fact.iteration) for fact in facts(play.log, EvaluationFinished)]
     assert evaluated == [(name, iteration) for iteration in (0, 2, 3, 4) for name in ("goalposts", "validation")]
 
