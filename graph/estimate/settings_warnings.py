@@ -12,6 +12,7 @@ from typing import Final
 
 from events.facts.errors import BadInput
 from graph.estimate.budget import Budget
+from graph.settings.bfloat16 import GPU_FILE
 from graph.settings.config import Config
 from graph.settings.model_location import local_model_folder
 from graph.settings.refusals import refusals
@@ -71,7 +72,7 @@ def _of_the_model(config: Config, budget: Budget, *, fetched: bool) -> Iterator[
         yield f"learn.lora.modules names {names}, which the model does not have; it has {', '.join(dims.linear)}"
     if not learn.lora.rank and dims.weights >= LARGE_MODEL_WEIGHTS and learn.learning_rate > MAX_LEARNING_RATE:
         yield f"learn.learning_rate={learn.learning_rate:g} is for tiny models; the paper has 1e-6 for 7 B weights"
-    if dims.tied and config.serve.backend == "vllm" and not Path("/dev/nvidiactl").exists():
+    if dims.tied and config.serve.backend == "vllm" and not GPU_FILE.exists():
         yield (
             "the model's embeddings are tied, so that vLLM on a CPU would go on with the old output head; here is no GPU to see"
         )

@@ -21,6 +21,7 @@ from graph.play.scheduler import Scheduler, make_scheduler
 from graph.play.shares import SharePlayer
 from graph.play.trainer_process import TrainerProcess
 from graph.play.weight_sync import WeightSyncChecker
+from graph.settings.bfloat16 import GPU_FILE
 from graph.settings.config import Config
 from graph.settings.threads import weight_count
 from graph.setup.model_source import PolicyWeights
@@ -90,7 +91,7 @@ def make_evaluator(
     # Servers make their own batches, so no question waits for another.
     served = not config.repeatable
     scheduler = make_scheduler("concurrent" if served else config.play.order, activity)
-    gpu = bool(config.serve.devices) or Path("/dev/nvidiactl").exists()
+    gpu = bool(config.serve.devices) or GPU_FILE.exists()
     batch = None if served else questions_at_once(weight_count(weights), config.evaluate, gpu=gpu, in_run=in_run)
     solver, verifier = Solver(scheduler.model(model), prompts, log), make_verifier(config, scheduler.runner(runner), rules)
     return Evaluator(log, solver, verifier, scheduler, config.evaluate, config.seed, batch, repeatable=config.repeatable)

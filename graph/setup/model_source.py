@@ -23,6 +23,7 @@ from events.facts.values import Digest
 from events.facts.weights import adapter_base
 from events.process.activity import Activity
 from events.text.safe_text import one_line
+from graph.settings.bfloat16 import slow_bfloat16
 from graph.settings.config import Config
 from graph.settings.threads import threads_of
 from roles.model import Model
@@ -76,6 +77,8 @@ async def open_models(
         BadInput: the settings ask for something that is not here.
         ModelError: a model cannot be loaded, or a server does not answer.
     """
+    if slow := slow_bfloat16(config):
+        activity.warn(slow)
     async with AsyncExitStack() as stack:
         in_process = config.serve.backend == "transformers"
         # In a thread, so that Ctrl-C need not wait until everything is loaded.
