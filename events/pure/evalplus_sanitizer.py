@@ -81,7 +81,8 @@ def _wrong_line(part: str) -> int | None:
 
 def _kept(source: str, tree: ast.Module, entry: str) -> Iterator[str]:
     """Source of the imports, then of the first definition of each name that the entry needs."""
-    lines = source.encode().split(b"\n")
+    # A carriage return ends a line for Python as well.
+    lines = source.encode().splitlines(keepends=True)
     definitions: dict[str, ast.stmt] = {}
     imports: list[ast.stmt] = []
     for node in tree.body:
@@ -126,5 +127,5 @@ def _named(node: ast.AST) -> Iterator[str]:
 
 def _source_of(lines: list[bytes], node: ast.stmt) -> str:
     *before, last = lines[node.lineno - 1 : node.end_lineno]
-    text = b"\n".join([*before, last[: node.end_col_offset]])
+    text = b"".join([*before, last[: node.end_col_offset]])
     return text[node.col_offset :].decode()

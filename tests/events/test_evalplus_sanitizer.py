@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from events.pure.answer_parsing import Malformed
 from events.pure.evalplus_sanitizer import MAX_ANSWER_LENGTH, extract_program, longest_parsable_lines, sanitize
@@ -29,6 +31,7 @@ TAKEN = [
     ("nothing but words that are Python", "x\ny", "x\ny"),
     ("one line", "def more(x): return x", "def more(x): return x"),
     ("letters of several bytes", "é = 'é'; ü = 1\ndef more(x):\n    return é", "é = 'é'\ndef more(x):\n    return é"),
+    ("a carriage return in a text", "```python\nK = 1\ndef more(x):\n    '''a\rb'''\n    return x + K\nprint(more(1))\n```", "K = 1\ndef more(x):\n    '''a\rb'''\n    return x + K"),
     ("an answer between marks", "<think>\ndef more(x):\n    y = 1\n    return 0\n</think>\n<answer>\ndef more(x):\n    return 1\n</answer>", "def more(x):\n    return 1"),
 ]  # fmt: skip
 
@@ -55,6 +58,14 @@ def test_a_block_of_one_line_is_nothing_to_evalplus():
 @pytest.mark.parametrize("text", ["", "\n\n", "\0", "\ud800\n\ud800", "no\0pe"])
 def test_what_holds_no_program_is_malformed(text):
     assert isinstance(sanitize(text, "more"), Malformed)
+
+
+PIECES = ["x = 1", "def more(x):", " return x", "'''", "# é", "\f", "import a; b = 'ü'", "```", "\ud800"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(["\n", "\r", "\r\n"])), max_size=9))
+def test_an_answer_is_read_without_an_error_whatever_ends_its_lines(lines):
+    assert isinstance(sanitize("".join(map("".join, lines)), "more"), str | Malformed)
 
 
 def test_other_rules_take_the_last_block():
