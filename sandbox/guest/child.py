@@ -44,6 +44,8 @@ PARSE_CPU_SECONDS = 20
 """Most CPU seconds to parse the inputs of a job."""
 PACK_THRESHOLD = 1 << 14
 """Characters from which on a parsed input waits marshalled: as objects, thirty such lists would fill the memory."""
+FRAMES_BELOW = 12
+"""Calls of ours that a program's first line stands on; its limit of recursion is higher by as many."""
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
 InputReply = tuple[str, str, str]
@@ -108,6 +110,7 @@ def run_child(
         # RLIMIT_CPU has whole seconds; a tenth more or less does not matter.
         seconds = limits["cpu_seconds"] + int(used + 0.9)
         set_cpu_limit(seconds, seconds + 1)
+        sys.setrecursionlimit(sys.getrecursionlimit() + FRAMES_BELOW)
         write_all(replies, START_RECORD.pack(time.monotonic(), used))
         if is_stdin:
             exit_normally = run_stdin_program(job, send)
@@ -224,11 +227,13 @@ def _use_standard_streams(text: str, stdout: int) -> None:
     os.lseek(stdin, 0, os.SEEK_SET)
     os.dup2(stdin, 0)
     os.dup2(stdout, 1)
+    # A program may open /dev/stdout, which the kernel allows whoever may open the pipe.
+    os.fchmod(1, 0o666)
     os.close(stdin)
     os.close(stdout)
     # Final for type checkers; but a program may read and write these as well as `sys.stdin` and `sys.stdout`.
     sys.stdin = sys.__stdin__ = os.fdopen(0, "r", encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore[misc]
 
 
 def prepare_arguments(text: str) -> PreparedArguments:
@@ -301,6 +306,8 @@ def run_stdin_program(job: dict[str, Any], send: SendReply) -> bool:
     atexit._clear()
     streams = exit_output.standard_streams()
     failed = _run_as_main(job["source"])
+    # As CPython does behind the last line of a file: an exit by number in a thread or a handler then loses nothing.
+    exit_output.flush(getattr(sys, "stderr", None), getattr(sys, "stdout", None))
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]  # typeshed leaves it out
     atexit._run_exitfuncs()
@@ -309,10 +316,12 @@ def run_stdin_program(job: dict[str, Any], send: SendReply) -> bool:
     if failed:
         send(failed)
         return False
-    send(("ok", "", ""))
+    # A program that closes whatever descriptors there are has closed the pipe, too; its exit code says that it has ended.
+    with contextlib.suppress(OSError):
+        send(("ok", "", ""))
     if exit_output.may_print_at_exit(streams):
         return True
-    exit_output.flush(streams)
+    exit_output.flush(*streams[:2])
     libc().fflush(None)
     return False
 
@@ -343,6 +352,7 @@ def _execute_source(source: str, name: str) -> dict[str, Any]:
     except (SyntaxError, ValueError, RecursionError, OverflowError) as error:
         raise _CompileError(f"{type(error).__name__}: {error}") from None
     module = type(sys)(name)
+    module.__file__ = f"{SCRATCH}/{name}.py"
     # Registered, because `dataclasses` and `pickle` look a class's module up by its name.
     sys.modules[name] = module
     exec(code, module.__dict__)  # noqa: S102  # this is what the container is for

@@ -42,10 +42,10 @@ def may_print_at_exit(streams: Streams) -> bool:
     return bool(suspects) and any(type(value) in suspects and _object_may_print(value) for value in objects)
 
 
-def flush(streams: Streams) -> None:
-    """Flush the program's standard output; errors are ignored, as the program has ended."""
-    for stream in streams[:2]:
-        with contextlib.suppress(Exception):
+def flush(*streams: Any) -> None:
+    """Flush standard streams of a program; errors are ignored, as the program has ended."""
+    for stream in streams:
+        with contextlib.suppress(BaseException):
             stream.flush()
 
 

@@ -24,7 +24,8 @@ ENVIRONMENT = {
     "PYTHONPATH": "/gasp",
     "PYTHONDONTWRITEBYTECODE": "1",
     "HOME": "/tmp",  # noqa: S108  # inside the container
-    "LANG": "C.UTF-8",
+    # The one locale that every image has; Python reads and writes UTF-8 in it.
+    "LC_ALL": "C",
 }
 
 

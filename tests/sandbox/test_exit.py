@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -133,10 +134,16 @@ print(8)""",
     "stderr goes to stdout": "import os, sys\nos.dup2(1, 2)\nsys.stderr.write('7\\n')\nprint(8)",
     "stdout closed with text in it": "import os\nprint(8)\nos.close(1)",
     "stdout closed": "import sys\nprint(8)\nsys.stdout.close()",
+    "all other descriptors closed": "import os\nos.closerange(3, 999)\nprint(8)",
+    "all descriptors closed": "import os\nprint(8, flush=True)\nos.closerange(0, 999)",
+    "a file that is /dev/stdout": "out = open('/dev/stdout', 'w')\nout.write('8\\n')\nprint(7)",
+    "half of a character that came in so": "print(chr(0xdcc3) + chr(0xdca9))",
     "the C library's buffer": "import ctypes\nctypes.CDLL(None).printf(b'8\\n')",
     "os._exit loses what is in buffers": "import os\nprint(8)\nos._exit(0)",
     "os._exit keeps what was flushed": "import os\nprint(8, flush=True)\nprint(9)\nos._exit(0)",
     "os._exit in an exit handler": "import atexit, os\nprint(8)\natexit.register(os._exit, 0)",
+    "os._exit in a thread that goes on": "import os, threading, time\ndef f():\n    time.sleep(0.1)\n    print(9)\n    os._exit(0)\nthreading.Thread(target=f).start()\nprint(8)",
+    "a flush that exits": "import sys\nprint(8)\nsys.stdout.flush = sys.exit",
     "sys.exit with a text": "import sys\nprint(8)\nsys.exit('bye')",
     "sys.exit in a function with finally": "import sys\ndef f():\n    try: sys.exit(2)\n    finally: print(8)\nf()",
     "sys.exit in a finalizer": "import sys\nclass A:\n    def __del__(self):\n        print(8)\n        sys.exit(1)\na = A()",
@@ -150,21 +157,27 @@ print(8)""",
     "a context that is never left": "import contextlib\ns = contextlib.ExitStack()\ns.callback(print, 9)\nprint(8)",
     "large output without an end of line": "import sys\nsys.stdout.write('8' * 50000)",
     "reading by the end": "import sys\nlines = iter(sys.stdin.readline, '')\nprint(next(lines).strip())",
+    "as deep a recursion": "depth = 0\ndef f():\n    global depth\n    depth += 1\n    f()\ntry: f()\nexcept RecursionError: print(depth)",
+    "its own place": "import os\nprint(os.path.isdir(os.path.dirname(os.path.abspath(__file__))))",
+    "the locale of the machine": "import locale\nlocale.setlocale(locale.LC_ALL, '')\nprint(f'{1234.5:n}', locale.getpreferredencoding(False).lower(), 'é')",
     "an open reader": "line = open(0).readline\nprint(line().strip())",
 }
 """Each of them exits with 0 or 120 under CPython, or by `sys.exit` of another code."""
 
 
-def by_cpython(source: str) -> str:
+def by_cpython(source: str, folder: Path) -> str:
+    # A file, not `-c`: CPython flushes behind the last line of a file only.
+    file = folder / "solution.py"
+    file.write_text(source)
     done = subprocess.run(
-        [sys.executable, "-I", "-c", source], input="4\n5\n", capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-I", file], input="4\n5\n", capture_output=True, text=True, check=False, timeout=60, cwd=folder
     )
     assert done.returncode >= 0
     return done.stdout
 
 
 @pytest.mark.parametrize("what", PROGRAMS)
-async def test_a_program_ends_as_under_cpython(runner, what):
+async def test_a_program_ends_as_under_cpython(runner, what, tmp_path):
     (execution,) = await runner.run([Job(source=PROGRAMS[what], inputs=("4\n5\n",), mode="stdin")])
     (run,) = execution.runs
-    assert (run.status, run.value) == ("ok", by_cpython(PROGRAMS[what])), run.detail
+    assert (run.status, run.value) == ("ok", by_cpython(PROGRAMS[what], tmp_path)), run.detail
