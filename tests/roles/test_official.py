@@ -117,6 +117,8 @@ PRINTED = [
     ("with the stream as a context", "import sys\nwith sys.stdout as out: out.write('5 7')", 0),
     ("by a half of it", "import os\nif not os.fork(): print(5, 7)", 0),
     ("by a half of it that posix makes", "import posix\nif not posix.fork(): print(5, 7)", 0),
+    ("beside a thread that never ends", "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()\nprint(5, 7)", 1),
+    ("before an exit handler that ends the process", "import atexit, os\natexit.register(os._exit, 3)\nprint(5, 7)", 1),
     ("at exit", "import atexit\natexit.register(print, 5, 7)", 0),
     ("before os._exit", "import os\nprint(5, 7)\nos._exit(0)", 0),
     ("by another program", "import subprocess\nsubprocess.run(['echo', '5 7'])", 0),
