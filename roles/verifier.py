@@ -186,8 +186,8 @@ class Verifier:
     async def validate(self, text: str) -> ValidProposal | RejectedProposal:
         """Check whether a teacher's completion is a question: well-formed, safe, reproducible, not degenerate.
 
-        Every input also runs alone, in a new process on a worker with another hash seed and other addresses, and all of them
-        run there in reverse order: a program whose output depends on any of that is rejected as nondeterministic.
+        Every chosen input also runs alone, in a new process on a worker with another hash seed and other addresses, and all of
+        them run there in reverse order: a program whose output depends on any of that is rejected as nondeterministic.
 
         Raises:
             SandboxError: the sandbox failed.
@@ -197,25 +197,25 @@ class Verifier:
         if isinstance(checked, RejectedProposal):
             return checked
         proposal, tree = checked
-        inputs = proposal.inputs
-        seeds = RERUN_HASH_SEEDS if makes_sets(tree) else RERUN_HASH_SEEDS[:1]
-        # Jobs of one hash seed are adjacent, since a worker takes adjacent jobs of its seed at once.
-        order = sorted(range(len(inputs)), key=lambda number: number % len(seeds))
-        jobs = [(inputs, 0), (inputs[::-1], seeds[0])]
-        jobs += [((inputs[number],), seeds[number % len(seeds)]) for number in order]
-        first, backwards, *alone = await self.runner.run(
-            [Job(source=proposal.program, inputs=job_inputs, hash_seed=seed) for job_inputs, seed in jobs]
-        )
+        (first,) = await self.runner.run([Job(source=proposal.program, inputs=proposal.inputs)])
         chosen = chosen_inputs(first.runs, self.pairs)
         if len(chosen) < self.pairs:
             failed = next(run for run in first.runs if run.status != "ok")
             return RejectedProposal("broken", one_line(f"{failed.status}: {run_detail(failed)}", 200))
-        runs = [first.runs[number] for number in chosen]
+        # Further runs are without the inputs that failed: one that hangs would take the time of the others.
+        inputs, runs = tuple(proposal.inputs[number] for number in chosen), [first.runs[number] for number in chosen]
+        proposal = replace(proposal, inputs=inputs)
+        seeds = RERUN_HASH_SEEDS if makes_sets(tree) else RERUN_HASH_SEEDS[:1]
+        # Jobs of one hash seed are adjacent, since a worker takes adjacent jobs of its seed at once.
+        order = sorted(range(len(inputs)), key=lambda number: number % len(seeds))
+        jobs = [(inputs[::-1], seeds[0])] + [((inputs[number],), seeds[number % len(seeds)]) for number in order]
+        backwards, *alone = await self.runner.run(
+            [Job(source=proposal.program, inputs=job_inputs, hash_seed=seed) for job_inputs, seed in jobs]
+        )
         reruns = {
-            "in another order": [backwards.runs[::-1][number] for number in chosen],
-            "alone": [alone[order.index(number)].runs[0] for number in chosen],
+            "in another order": backwards.runs[::-1],
+            "alone": [alone[order.index(number)].runs[0] for number in range(len(inputs))],
         }
-        proposal = replace(proposal, inputs=tuple(inputs[number] for number in chosen))
         question = await asyncio.to_thread(self._check_outputs, proposal, tree, runs, reruns)
         return question if isinstance(question, RejectedProposal) else await self._check_operations(question, tree, runs)
 

@@ -7,6 +7,9 @@ import itertools
 import symtable
 from collections.abc import Iterator, Mapping
 
+_UNKNOWN = "*"
+"""Name of whatever `from math import *` binds, or `from __future__ import annotations` changes: it may be needed."""
+
 
 def needed_source(source: str, tree: ast.Module, entry: str) -> str:
     """The program without top-level statements that its entry does not need; the same text where it needs all of them.
@@ -26,7 +29,7 @@ def needed_source(source: str, tree: ast.Module, entry: str) -> str:
     # Calls of the entry itself set up nothing: it has to be the same without them.
     helpers = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name != entry}
     statements = [statement for statement in tree.body if not _is_script(statement)]
-    needed, kept = {entry}, [False] * len(statements)
+    needed, kept = {entry, _UNKNOWN}, [False] * len(statements)
     found = True
     while found:
         found = False
@@ -54,20 +57,23 @@ def _is_script(statement: ast.stmt) -> bool:
 
 def _changed_names(statement: ast.stmt, helpers: Mapping[str, ast.FunctionDef]) -> Iterator[str]:
     """Names that a top-level statement binds or whose values it may change, itself or by a helper that it calls."""
-    match statement:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            yield name
-        case ast.Import(names=names) | ast.ImportFrom(names=names):
-            yield from ((alias.asname or alias.name).partition(".")[0] for alias in names)
-        case _:
-            called = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} & helpers.keys()
-            for part in (statement, *(helpers[name] for name in called)):
-                yield from _assigned_names(part)
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+        return
+    called = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} & helpers.keys()
+    for part in (statement, *(part for name in called for part in helpers[name].body)):
+        yield from _assigned_names(part)
 
 
 def _assigned_names(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.ImportFrom(module="__future__"):
+                yield _UNKNOWN
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                yield from ((alias.asname or alias.name).partition(".")[0] for alias in names)
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
                 yield name
             # `table[0] = 1`, `first.next = second` and `table.append(1)` change what a name stands for.

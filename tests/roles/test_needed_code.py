@@ -21,6 +21,7 @@ def needed(source: str) -> str:
         f'"""A module."""\nimport random, numpy as np\nfrom os import path\n{F}',
         f"{F}\nresult = f(1)\nclass Unused:\n    value = f(2)",
         f"{F}\ndef show(y):\n    print(y)\nshow(f(2))\nassert show(f(1)) is None",
+        f"{F}\ntry:\n    import random\nexcept ImportError:\n    random = None\nif f(1):\n    def more(): return f(2)",
         f"{F}\nx = 3\nprint(f(x))\nfor x in range(3):\n    print(f(x))",
     ],
 )
@@ -35,6 +36,9 @@ def test_what_the_entry_does_not_need_is_left_out(source: str) -> None:
         "import math\nfrom collections import Counter as C\n\ndef f(x):\n    return C(math.floor(y) for y in x)",
         "def g(x):\n    return h(x)\n\ndef h(x):\n    return x\n\ndef f(x):\n    return g(x)",
         "table = {}\nfor n in range(9):\n    table[n] = n * n\ntable[3] = 0\ntable.update(a=1)\ndef f(x):\n    return table[x]",
+        "from math import *\ndef f(x):\n    return floor(x)",
+        "from __future__ import annotations\nclass N:\n    def same(self, other: N): return other\ndef f(x):\n    return N().same(x)",
+        "try:\n    from math import lcm\nexcept ImportError:\n    def lcm(x, y): return x * y\ndef f(x):\n    return lcm(x, 6)",
         "@cache\ndef f(x):\n    return x",
         "global_ = 1; rest = 2\ndef f(x): return x + global_ + rest",
         "def g(x):\n    return x",

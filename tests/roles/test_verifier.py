@@ -241,3 +241,10 @@ async def test_the_first_inputs_that_run_are_kept_and_those_with_an_output_of_th
     assert isinstance(alike, ValidProposal)
     alike = await verifier.validate(proposal(source, inputs="f(1)\nf(2)\nf(3)\nf(4)\nf(0)\nf(0.5)"))
     assert (alike.reason, alike.detail) == ("degenerate", "the outputs hardly differ")
+
+
+async def test_an_input_that_hangs_behind_enough_others_is_left_out(verifier):
+    source = "def f(x):\n    steps = 0\n    while x != 1:\n        x -= 2\n        steps += x\n    return steps"
+    validation = await verifier.validate(proposal(source, inputs="3\n5\n7\n9\n11\n4"))
+    assert isinstance(validation, ValidProposal), validation
+    assert [pair.input for pair in validation.question.pairs] == ["3", "5", "7", "9", "11"]
