@@ -8,7 +8,7 @@ Not responsible for: judging. A program that parses here may still be nonsense.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ _INDENTED: Final = 4
 """A fence that is indented by so many columns more than the opening one is text of the block."""
 # Escapes are a piece of their own, so that no text makes the search for a string's end begin anew at each of its quotes.
 _CALL_PIECE: Final = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|\\.|[][(){}]""")
+_OPENING: Final = re.compile(r"(?:>>> )?(?:assert )?(?:f\(|[\[({])")
 _WORD: Final = re.compile(r"[\s{.]*([A-Za-z0-9_+#-]+)")
 _ARGUMENTS: Final = "input is not a list of Python literals between commas"
 _PYTHON: Final = ("py", "python3", "py3")
@@ -54,7 +55,8 @@ def fenced_block(text: str, language: str, *, lines_of_cut: bool = False) -> str
 
     Fences are CommonMark's: three or more backticks or tildes, closed by as many or more of the same; shorter fences, and those
     indented by more than three columns, are text of the block. A block may be indented as a whole. A block that is never closed
-    was truncated, and is no answer; with `lines_of_cut` its whole lines are.
+    was truncated, and is no answer; with `lines_of_cut` its whole lines are. A line that begins with `</think>` ends a thought,
+    and with it what the thought has left open.
     """
     content: Malformed | str = Malformed(f"no {language} block")
     opened: re.Match[str] | None = None
@@ -64,6 +66,8 @@ def fenced_block(text: str, language: str, *, lines_of_cut: bool = False) -> str
         if opened is None:
             if fence is not None and not (fence["mark"][0] == "`" and "`" in fence["info"]):
                 opened, lines = fence, []
+        elif line.lstrip().startswith("</think>"):
+            opened = None
         elif fence is not None and _closes(opened, fence):
             if _language(opened["info"]) == language:
                 content = "\n".join(lines)
@@ -141,16 +145,16 @@ def parse_input(text: str) -> str | Malformed:
 def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
     """A teacher's answer: a python block, a message block and an input block of at least `count` inputs.
 
-    An input is a line with the arguments of a call, or with the call, `f(...)` or `assert f(...)`, whatever follows it. Lines
-    that are neither do not count, nor does the last line of an input block that is not closed.
+    An input is a line with the arguments of a call, or with the call, `f(...)` or `assert f(...)`, whatever follows it; it goes
+    on for as many lines as its brackets are open. Lines that are neither do not count, nor does the last line of an input block
+    that is not closed.
     """
     parts = (parse_program(text), fenced_block(text, "message"), fenced_block(text, "input", lines_of_cut=True))
     for part in parts:
         if isinstance(part, Malformed):
             return part
     program, message, inputs_block = map(str, parts)
-    lines = [line.strip() for line in inputs_block.split("\n")]
-    read = [_arguments(line) for line in lines if line and not line.startswith("#")]
+    read = [_arguments(line) for line in _input_lines(inputs_block)]
     inputs = [arguments for arguments in read if isinstance(arguments, str)]
     if len(inputs) < count:
         wrong = next((line for line in read if isinstance(line, Malformed)), None)
@@ -160,14 +164,38 @@ def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
     return Proposal(program, message.strip(), tuple(inputs[: count * _MOST_INPUTS]))
 
 
+def _input_lines(block: str) -> Iterator[str]:
+    """The lines of an input block without blank ones and comments; those between the brackets of one input are one line."""
+    held: list[str] = []
+    depth = 0
+    for line in filter(None, map(str.strip, block.split("\n"))):
+        if line.startswith("#"):
+            continue
+        if not held and not _OPENING.match(line):
+            yield line
+            continue
+        held.append(line)
+        depth += sum(map(_nesting, _CALL_PIECE.findall(line)))
+        if depth <= 0:
+            yield " ".join(without_comments(part).strip() for part in held) if len(held) > 1 else line
+            held, depth = [], 0
+    # Brackets that are never closed hold nothing together.
+    yield from held
+
+
+def _nesting(piece: str) -> int:
+    return (piece in "([{") - (piece in ")]}")
+
+
 def _arguments(line: str) -> str | Malformed:
     """The arguments in a line of an input block."""
     line = line.removeprefix(">>> ").removeprefix("assert ")
     depth = 0
     for piece in _CALL_PIECE.finditer(line) if line.startswith("f(") else ():
-        depth += (piece[0] in "([{") - (piece[0] in ")]}")
+        depth += _nesting(piece[0])
         if depth == 0:
-            line = line[2 : piece.start()]
+            # A call may end with a comma.
+            line = line[2 : piece.start()].rstrip().removesuffix(",")
             break
     return _literals(outline_arguments, line, _ARGUMENTS)
 

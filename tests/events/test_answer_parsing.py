@@ -128,6 +128,13 @@ def test_only_the_answer_part_counts_where_there_is_one(text: str) -> None:
     assert parse_program(text) == "x = 1"
 
 
+def test_the_end_of_a_thought_ends_its_blocks() -> None:
+    drafted = "<think>\nPerhaps\n```python\nno\n</think>\n\n"
+    assert parse_program(f"{drafted}```python\nx = 1\n```") == "x = 1"
+    assert isinstance(parse_program(drafted), Malformed)
+    assert parse_proposal(drafted + proposal()) == parse_proposal(proposal())
+
+
 def test_without_an_answer_part_any_block_counts() -> None:
     assert parse_program("```python\nx = '<answer>'\n```") == "x = '<answer>'"
     assert parse_program("<think>\n</think>\n```python\nx = 1\n```") == "x = 1"
@@ -242,6 +249,11 @@ def test_too_few_inputs_are_malformed(inputs: str) -> None:
         ),
         ("1\n2\n3\nf(x)\nlet me see\n4\n# 9\n5", ("1", "2", "3", "4", "5")),
         ("\n".join(map(str, range(20))), tuple(map(str, range(10)))),
+        (
+            "[[1, 2],  # it's\n [3, 4]]\nf(\n    [5],\n    6,\n)\nf([7],\n  '(')\n{8:\n\n9}\n(\n# ten\n10)",
+            ("[[1, 2], [3, 4]]", "[5], 6", "[7], '('", "{8: 9}", "( 10)"),
+        ),
+        ("[0, 1\n2\n(see\n3\n4\n5\n[6]", ("2", "3", "4", "5", "[6]")),
     ],
 )
 def test_calls_are_inputs_and_other_lines_do_not_count(lines: str, inputs: tuple[str, ...]) -> None:
