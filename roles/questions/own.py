@@ -28,7 +28,8 @@ def question_of(record: Record) -> Question:
     for name in filter(keyword.iskeyword, question.entry.split(".")):
         raise FieldError("entry", f"{name} is a word of Python itself, which nothing can be called")
     for field in ("program", "context"):
-        if parse_source(getattr(question, field) or "", MAX_TEST_CHARS) is None:
+        tree = parse_source(getattr(question, field) or "", MAX_TEST_CHARS)
+        if tree is None or (question.program is not None and field == "program" and not tree.body):
             raise FieldError(field, "no Python program")
     for part in ("public", "private"):
         for place, pair in enumerate(getattr(question, part)):

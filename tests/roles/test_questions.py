@@ -44,6 +44,7 @@ def test_our_own_records_come_back_as_they_were(tmp_path):
         ('{"statement": "s", "statement": "t", "private": [{"input": "1", "output": "1"}]}', '"statement" stands twice'),
         ('{"statement": "s", "private": [{"input": "1", "input": "2", "output": "1"}]}', 'the key "input" stands twice'),
         ('{"statement": "s", "mode": "loud", "private": [{"input": "1", "output": "1"}]}', "field mode"),
+        ('{"statement": "s", "program": "# none", "private": [{"input": "1", "output": "1"}]}', "field program: no Python"),
         ('{"statement": "s", "program": "def", "private": [{"input": "1", "output": "1"}]}', "field program: no Python"),
         ('{"statement": "s", "private": [{"input": "1", "output": "1"}, {"input": "1"}]}', r"field private\.1\.output"),
         (
