@@ -13,7 +13,7 @@ from events.facts.consumers import immediate_transaction
 from events.facts.errors import LogError
 from events.facts.hashing import ZERO_HASH
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Schema of the tables and of their content; kept in `PRAGMA user_version`."""
 LOCK_TIMEOUT_S = 30.0
 """Seconds that a connection waits for another one that writes."""

@@ -29,6 +29,7 @@ _WORD: Final = re.compile(r"[\s{.]*([A-Za-z0-9_+#-]+)")
 _ARGUMENTS: Final = "input is not a list of Python literals between commas"
 _PYTHON: Final = ("py", "python3", "py3")
 _ANSWER: Final = re.compile(r"(?:^|</think>)[ \t]*<answer>", re.MULTILINE)
+_UNPRINTABLE: Final = re.compile(r"[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _outdented(line: str, indent: int) -> str:
 def _check_content(content: str, language: str) -> str | Malformed:
     if not content.strip():
         return Malformed(f"the {language} block is empty")
-    if "\0" in content or any("\ud800" <= c <= "\udfff" for c in content):
+    if _UNPRINTABLE.search(content):
         return Malformed(f"unprintable character in the {language} block")
     return content
 

@@ -10,8 +10,9 @@ import hashlib
 import warnings
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
+from functools import lru_cache
 from itertools import count
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from events.facts.values import Question
 
@@ -26,14 +27,28 @@ _OPAQUE: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDe
 """Nodes that may read a variable at another time than where they stand ..."""
 _REFLECTING: Final = frozenset({"eval", "exec", "locals", "vars", "globals", "dir", "getattr", "__import__"})
 """... and functions that may read it without naming it."""
+_NAME_FIELD: Final = {
+    ast.FunctionDef: "name",
+    ast.AsyncFunctionDef: "name",
+    ast.ClassDef: "name",
+    ast.arg: "arg",
+    ast.keyword: "arg",
+    ast.Name: "id",
+}
+"""Fields with a name that a program may have bound itself ..."""
+_LEFT_OUT: Final = {ast.FunctionDef: "returns", ast.AsyncFunctionDef: "returns", ast.arg: "annotation"}
+"""... and fields that change nothing of what it does."""
+_WITH_DOCSTRING: Final = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _CATCHING: Final = (ast.Try, ast.TryStar, ast.With, ast.AsyncWith)
 """Statements that may branch where something in them raises."""
 _TRACED: Final = (ast.Yield, ast.YieldFrom, ast.Await, ast.NamedExpr)
 """Expressions with an effect of their own."""
 
 
+# Several functions look at a program one after the other.
+@lru_cache(maxsize=1)
 def parse_or_none(program: str, limit: int = _LONGEST) -> ast.Module | None:
-    """The syntax tree; None if it cannot be parsed, or is longer than `limit` characters."""
+    """The syntax tree, not to be changed; None if it cannot be parsed, or is longer than `limit` characters."""
     if len(program) > limit:
         return None
     try:
@@ -69,47 +84,50 @@ def structure_hash(program: str) -> str:
 
 
 def _nodes(*parts: ast.AST) -> list[ast.AST]:
-    """All nodes in the order of `ast.walk`, faster; indexing spends much of its time here."""
+    """All nodes in the order of `ast.walk`, but for contexts and operators; indexing spends much of its time here."""
     nodes = list(parts)
     for node in nodes:
         for name in node._fields:
             value = getattr(node, name, None)
             if isinstance(value, ast.AST):
-                nodes.append(value)
+                if value._fields:
+                    nodes.append(value)
             elif isinstance(value, list):
                 nodes += [part for part in value if isinstance(part, ast.AST)]
     return nodes
 
 
 def _normalised(tree: ast.Module) -> str:
-    """The tree as text, with the names that it binds numbered in the order of binding."""
-    # Names are collected first, because a use may come before the binding.
-    own: dict[str, str] = {}
-    nodes = _nodes(tree)
+    """The tree as text, in the order of `ast.walk`, with the names that it binds numbered in the order of binding."""
+    parts: list[str] = []
+    # Apart from the rest, because a use may come before the binding.
+    names: list[str | None] = []
+    own: dict[str | None, str] = {}
+    nodes: list[ast.AST] = [tree]
     for node in nodes:
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                own.setdefault(name, f"_{len(own)}")
-                node.body = [part for part in node.body if not _is_text(part)]
-                if not isinstance(node, ast.ClassDef):
-                    node.returns = None
-            case ast.arg(arg=name):
-                own.setdefault(name, f"_{len(own)}")
-                node.annotation = None
-            case ast.Name(id=name, ctx=ast.Store()):
-                own.setdefault(name, f"_{len(own)}")
-    for node in nodes:
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                node.name = own[node.name]
-            case ast.arg():
-                node.arg = own[node.arg]
-            case ast.keyword(arg=str(name)):
-                node.arg = own.get(name, name)
-            case ast.Name():
-                node.id = own.get(node.id, node.id)
-    tree.body = [part for part in tree.body if not _is_text(part)]
-    return ast.dump(tree, annotate_fields=False)
+        kind = type(node)
+        name_field, left_out = _NAME_FIELD.get(kind), _LEFT_OUT.get(kind)
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if field == name_field:
+                names.append(value)
+                if kind is not ast.keyword and not isinstance(getattr(node, "ctx", None), ast.Load | ast.Del):
+                    own.setdefault(value, f"_{len(own)}")
+            elif field in ("ctx", left_out):
+                # The context follows from where a name stands.
+                continue
+            else:
+                children: list[Any] = value if isinstance(value, list) else [value]
+                if field == "body" and kind in _WITH_DOCSTRING:
+                    children = [part for part in children if not _is_text(part)]
+                parts.append(str(len(children)))
+                for child in children:
+                    if isinstance(child, ast.AST):
+                        parts.append(type(child).__name__)
+                        nodes.append(child)
+                    else:
+                        parts.append(repr(child))
+    return f"{' '.join(parts)} {[own.get(name, name) for name in names]}"
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -81,8 +81,11 @@ def _constant(question: Question) -> Iterator[WarningSign]:
 
 def answer_signs(question: Question, programs: Sequence[str | None], outcomes: Sequence[Outcome]) -> list[WarningSign]:
     """Signs in attempts at a question, by their programs and the outcomes of their verdicts, empty before they are verified."""
+    different = dict.fromkeys(program for program in programs if program is not None)
+    if not different:
+        return []
     detector = HardcodedTestDetector(question)
-    hardcoded = {program: detector.find(program) for program in dict.fromkeys(programs) if program is not None}
+    hardcoded = {program: detector.find(program) for program in different}
     signs = []
     for index, program in enumerate(programs):
         if program is not None and (test := hardcoded[program]) is not None:
