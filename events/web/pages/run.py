@@ -143,12 +143,13 @@ def headlines(summary: RunSummary) -> list[Headline]:
 
 
 def _vote_headlines(summary: RunSummary) -> list[Headline]:
+    seats = [seat for figures in summary.iterations.values() for seat in figures.seats.values() if seat.votes.agreement.count]
+    if not seats:
+        return []
     whole = SeatFigures()
-    for seat in (seat for figures in summary.iterations.values() for seat in figures.seats.values()):
+    for seat in seats:
         whole.add(seat)
     votes = whole.votes
-    if not votes.agreement.count:
-        return []
     cast, labelled = counted(votes.agreement.count, "vote"), share(votes.labelled.value)
     how = f"of {cast}, {labelled} gave a label; agreement {share(votes.agreement.value)}"
     return [Headline("labels that are right", votes.right.value, how, "number")]
