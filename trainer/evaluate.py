@@ -110,8 +110,8 @@ def main(
             print_note("Stopped; verified completions are kept. Repeat the command to go on.")
             raise
     if as_json:
-        told = {"calibration": calibration.model_dump(mode="json")} if calibration else {}
-        print_json({"folder": str(evaluated.folder), "stream": stream, **result_dict(result, chosen_ks), **told})
+        more = {"calibration": calibration.model_dump(mode="json")} if calibration else {}
+        print_json({"folder": str(evaluated.folder), "stream": stream, **result_dict(result, chosen_ks), **more})
     else:
         Printer().show(result_report(result, chosen_ks, f"{evaluated.folder}, stream {stream}", calibration))
 

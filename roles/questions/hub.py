@@ -31,10 +31,10 @@ def hub_records(name: str) -> Iterator[FileRecord]:
     try:
         from datasets import load_dataset
 
-        found = load_dataset(repository, configuration)
+        splits = load_dataset(repository, configuration)
     except Exception as error:  # the library's errors, those of its transports, and the lack of it have no common class
         raise _missing(repository, name, error) from error
-    for split, records in found.items():
+    for split, records in splits.items():
         for number, values in enumerate(records, 1):
             yield FileRecord(f"{repository}, {split} {number}", Record(dict(values)))
 
@@ -54,5 +54,5 @@ def _missing(what: str, name: str, error: Exception) -> BadInput:
         return BadInput(
             f"The hub's {what} needs a package that is missing ({error}): pip install 'gasp[train]', or give {name}:FILE."
         )
-    said = one_line(str(error), 120)
-    return BadInput(f"The hub's {what} cannot be had ({said}); allow the network, or give its file: {name}:FILE.")
+    why = one_line(str(error), 120)
+    return BadInput(f"The hub's {what} cannot be had ({why}); allow the network, or give its file: {name}:FILE.")

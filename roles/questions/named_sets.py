@@ -14,7 +14,7 @@ from events.facts.values import JudgingRules, Question
 from roles.questions import errata, humaneval, livecodebench, mbpp, own, triplets
 from roles.questions.fields import FieldError, Record
 from roles.questions.question_set import Split
-from roles.questions.spec import Spec, Values, parsed
+from roles.questions.spec import Spec, Values, parse_setting
 
 Options = Mapping[str, str]
 
@@ -163,7 +163,7 @@ KEYS: Final = {name: {**source.keys, **COMMON} for name, source in SOURCES.items
 
 def parse_spec(text: str, split: Split) -> Spec:
     """Parse a setting, whose use chooses among MBPP's splits unless it does; BadInput for an unknown set, option or value."""
-    spec = parsed(text, KEYS)
+    spec = parse_setting(text, KEYS)
     if "split" not in KEYS[spec.name] or "split" in spec.options:
         return spec
     return replace(spec, options={**spec.options, "split": "train" if split in ("goalposts", "documents") else split})

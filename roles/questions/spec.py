@@ -36,7 +36,7 @@ class Spec:
         )
 
 
-def parsed(text: str, keys: Mapping[str, Mapping[str, Values]]) -> Spec:
+def parse_setting(text: str, keys: Mapping[str, Mapping[str, Values]]) -> Spec:
     """Parse a setting; `keys`: options and their values by set. BadInput for an unknown set, file, option or value."""
     head, mark, tail = text.partition("?")
     name, colon, place = head.partition(":")
