@@ -7,10 +7,7 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,13 +21,14 @@ from events.facts.types import EpisodeFinished, PolicyServed, PolicyUpdated
 from events.projections.run_summary import RunSummary, fold
 from events.reports.run_overview import overview
 from events.stores import open_log
+from events.stores.claims import PostgresClaims
+from events.stores.postgres_location import PostgresLocation
 from events.web.app import make_app
 from events.web.view.viewer import Viewer
 from graph.display import _players
 from graph.setup import join
-from roles.serving.processes import descendants
-from tests.support.postgres_server import free_port
 from tests.support.processes import all_end, finish, running, start_command, start_run, wait_until
+from tests.support.ray_cluster import ray_cluster
 from tests.support.viewer_client import wait_until_indexed
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -104,44 +102,32 @@ def test_a_run_replaces_a_player_that_dies_and_ends_its_players_with_itself(alon
     assert record(folder) == record(alone)
 
 
-@pytest.fixture
-def ray_cluster(temporary) -> Iterator[tuple[str, int]]:
-    """Address of a Ray cluster of this machine, and the process that runs it."""
-    pytest.importorskip("ray", reason="Ray is not installed; `pip install 'gasp[ray]'` has 240 MB")
-    ports = [free_port() for _ in range(2)]
-    options = [f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", f"--temp-dir={temporary}", "--num-cpus=2"]
-    options += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats", "--block"]
-    with (temporary / "out").open("w") as output:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", *options]
-        cluster = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        wait_until(lambda: "Ray runtime started" in (temporary / "out").read_text(), cluster)
-        yield f"ray://127.0.0.1:{ports[1]}", cluster.pid
-    finally:
-        below = descendants(cluster.pid)
-        cluster.terminate()
-        cluster.wait()
-        assert all_end(below)
-
-
-@pytest.mark.endurance
-def test_a_ray_cluster_places_players_and_replaces_one_that_is_killed(alone, ray_cluster, postgres):
+def test_a_ray_cluster_places_players_and_replaces_one_that_is_killed(alone, temporary, postgres):
     runs, folder = alone.parent, alone.parent / "ray"
-    address, cluster = ray_cluster
-    options = ["--name", "ray", "--log", postgres, "--players", f"{address}/2"]
-    # In a process of its own from the start: Ray has threads, which do not survive a fork.
-    coordinator = start_run(runs, *options, settings=SETTINGS, fresh=True)
-    wait_until(lambda: running(coordinator.pid, "trainer.run"), coordinator)
-    (trainer,) = running(coordinator.pid, "trainer.run")
-    os.kill(trainer, signal.SIGSTOP)
-    wait_until(lambda: len(running(cluster, "graph.run")) == 2, coordinator)
-    first, second = running(cluster, "graph.run")
-    os.kill(first, signal.SIGKILL)
-    wait_until(lambda: len({second, *running(cluster, "graph.run")} - {first}) == 2, coordinator)
-    os.kill(trainer, signal.SIGCONT)
-    assert re.search(rf"warning: Player \d on {address} ended and is replaced", finish(coordinator))
+    with ExitStack() as stack:
+        claims = stack.enter_context(closing(PostgresClaims(PostgresLocation.parse(f"{postgres}?run=ray"))))
+        address, cluster = stack.enter_context(ray_cluster(temporary, cpus=2))
+        # Nobody plays before Ray has placed the players.
+        assert all(claims.take(f"share {share} of iteration 1") for share in range(4))
+        options = ("--name", "ray", "--log", postgres, "--players", f"{address}/2")
+        coordinator = start_run(runs, *options, settings=(*SETTINGS, "play.patience_s=600"))
+        stack.callback(coordinator.kill)
+        wait_until(lambda: len(running(cluster, "graph.run")) == 2, coordinator, pause_s=0.2)
+        first, second = running(cluster, "graph.run")
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: len({second, *running(cluster, "graph.run")} - {first}) == 2, coordinator, pause_s=0.2)
+        wait_until(
+            lambda: any("player_ready" in log.read_text() for log in folder.glob("players/*.log")), coordinator, pause_s=0.2
+        )
+        # The coordinator lets the others begin.
+        os.kill(coordinator.pid, signal.SIGSTOP)
+        claims.close()
+        wait_until(lambda: any(appended(folder, player) for player in running(cluster, "graph.run")), coordinator, pause_s=0.2)
+        os.kill(coordinator.pid, signal.SIGCONT)
+        assert re.search(rf"warning: Player \d on {address} ended and is replaced", finish(coordinator))
+        assert all_end(running(cluster, "graph.run"))
+    assert {path.name for path in folder.glob("players/*.out")} == {"ray-0.out", "ray-1.out"}
     assert record(folder) == record(alone)
-    assert all_end(running(cluster, "graph.run"))
 
 
 def is_shown(folder: Path) -> None:
