@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-pytestmark = [pytest.mark.endurance, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def test_players_that_are_killed_record_what_one_records(postgres):
