@@ -108,12 +108,12 @@ format: setup  ## Format and sort imports
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-drawn: setup  ## Draw the graph into the README, the facts into docs/log.md, estimates into configs and docs/scaling.md
+drawn: setup  ## Draw the graph into the README, the facts into docs/log.md, estimates into configs and docs/estimates.md
 	$(PY) -m graph.diagram README.md
 	$(PY) -m events.reports.documents docs/log.md
 	$(PY) -m trainer.command_page docs/commands.md
 	$(PY) -m graph.estimate.plan configs/*.toml
-	$(PY) -m graph.estimate.budget configs/paper-7b-4xh100.toml --into docs/scaling.md
+	$(PY) -m graph.estimate.budget configs/paper-7b-4xh100.toml --into docs/estimates.md
 
 lock: setup  ## Write requirements.lock from .venv
 	(echo '# Exact versions of everything, used as pip constraints by the Makefile. Made by `make lock`.'; \

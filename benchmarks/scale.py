@@ -1,7 +1,7 @@
 """What limits a run of many players: simulated players on a real PostgreSQL, costs measured one by one, and 7B on paper.
 
-`python -m benchmarks.scale` writes a section and a figure of docs/scaling.md. Where a machine is shared, its clock says little:
-costs are CPU seconds, and the queue of appends is also computed from them, as on cores that nobody else uses.
+`python -m benchmarks.scale` writes a section and a figure of docs/scaling-simulated.md. Where a machine is shared, its clock
+says little: costs are CPU seconds, and the queue of appends is also computed from them, as on cores that nobody else uses.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from graph.settings.configure import configure, with_overrides
 from roles.judging.similarity import NgramEmbedding, Novelty
 from tests.support.postgres_server import find_postgres, postgres_server
 
-DOCUMENT, FIGURE, PAPER = Path("docs/scaling.md"), Path("docs/images/scale.png"), Path("configs/paper-7b-4xh100.toml")
+DOCUMENT, FIGURE, PAPER = Path("docs/scaling-simulated.md"), Path("docs/images/scale.png"), Path("configs/paper-7b-4xh100.toml")
 POLLS = 1000
 COMPUTED = (2048, 8192)
 """Numbers of players whose queue is only computed."""

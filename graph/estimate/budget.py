@@ -1,6 +1,6 @@
 """Estimates hours, disk and money of a run from its settings and the dimensions of its model.
 
-docs/scaling.md explains each formula and holds the table that `python -m graph.estimate.budget CONFIG` prints.
+docs/estimates.md explains each formula and holds the table that `python -m graph.estimate.budget CONFIG` prints.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def main(
     gpu: Annotated[str | None, typer.Option(help=GPU_HELP)] = None,
     into: Annotated[Path | None, typer.Option(help="Write the table into this document, where its marks are.")] = None,
 ) -> None:
-    """Estimated memory, bytes and time of a run by way of training; docs/scaling.md says what is assumed."""
+    """Estimated memory, bytes and time of a run by way of training; docs/estimates.md says what is assumed."""
     config = configure(config_file, overrides or [])
     dims = dims_of(config.model)
     lines = comparison_table(config, dims, gpu_of(gpu, dims))

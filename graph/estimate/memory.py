@@ -1,6 +1,6 @@
 """Estimates the memory of a run: of a training process, of a model server, and of the GPUs that they may share.
 
-docs/scaling.md explains each formula. GB are 10**9 bytes.
+docs/estimates.md explains each formula. GB are 10**9 bytes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ GPUS: Final = {
         Gpu("CPU", 16e9, 2.6e11, 0.0, 0.5e9, sampling_mfu=0.4, learning_mfu=0.8),
     )
 }
-"""Kinds of GPU by name; `CPU` is two cores with AVX-512, as measured (docs/scaling.md), and their main memory."""
+"""Kinds of GPU by name; `CPU` is two cores with AVX-512, as measured (docs/estimates.md), and their main memory."""
 GPU_HELP: Final = (
     f"Kind of GPU to plan for: {', '.join(GPUS)}; CPU by default for models of less than 0.1 B weights, else H100."
 )

@@ -57,7 +57,7 @@ def plan(config: Config, gpu: str | None = None, price: float | None = None) -> 
 
 
 def _lines(config: Config, gpu: str | None, price: float | None) -> Iterator[str]:
-    yield "What would run; nothing was started. Figures are arithmetic on assumptions (docs/scaling.md), not measurements."
+    yield "What would run; nothing was started. Figures are arithmetic on assumptions (docs/estimates.md), not measurements."
     budget = why = None
     try:
         budget = _budget(config, gpu, price)

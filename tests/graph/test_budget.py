@@ -35,7 +35,7 @@ def with_settings(*overrides: str) -> Config:
 
 
 def test_the_document_has_the_table() -> None:
-    text = (ROOT / "docs" / "scaling.md").read_text()
+    text = (ROOT / "docs" / "estimates.md").read_text()
     config = configure(PAPER, [])
     drawn = "\n".join(comparison_table(config, dims_of(config.model), GPUS["H100"]))
     assert replace_generated(text, "budget", drawn) == text, "run `make drawn`"
