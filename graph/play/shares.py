@@ -135,23 +135,23 @@ class SharePlayer:
         A share whose player does nothing for `patience_s` is played without its claim; its late player meets a version or a
         key, and leaves.
         """
-        claimed: set[str] = set()
+        claimed: dict[str, float] = {}
         lost: dict[str, _Lost] = {}
         while shares := board.open():
             played = False
             for claim, share in shares.items():
                 progress = board.progress[share]
                 if self.claims.take(claim) is None:
-                    claimed.add(claim)
-                    if time.monotonic() - progress.latest > self.patience_s:
+                    since = claimed.setdefault(claim, time.monotonic())
+                    # What was read before this player played another share may be old.
+                    if self._is_silent(progress, since) and claim in board.open() and self._is_silent(progress, since):
                         self.activity.warn(
                             f"The player {progress.player or 'of a share'} has appended nothing to {claim} for"
                             f" {self.patience_s:.0f} s, which is now played here; see whether its machine still runs."
                         )
                         played |= await self._play(share)
                 elif claim in board.open():
-                    if claim in claimed:
-                        claimed.discard(claim)
+                    if claimed.pop(claim, None) is not None:
                         lost[claim] = self._lost(claim, progress, lost.get(claim))
                     if self._may_play(share, lost.get(claim)):
                         played |= await self._play(share, claim)
@@ -162,6 +162,10 @@ class SharePlayer:
             if not played:
                 with self.activity.task(f"waiting for other players, who play {', '.join(shares)}"):
                     await asyncio.sleep(POLL_S)
+
+    def _is_silent(self, progress: ShareProgress, since: float) -> bool:
+        """Whether a share that others have claimed since then has got no event for `patience_s`."""
+        return time.monotonic() - max(since, progress.latest) > self.patience_s
 
     def _lost(self, claim: str, progress: ShareProgress, before: _Lost | None) -> _Lost:
         """Count the players that died in a share; those that left it, or died later than others, have appended something."""

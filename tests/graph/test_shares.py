@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from events.facts.errors import BadInput
 from events.facts.types import EpisodeFailed, IterationFinished, PolicyProbed, PolicyUpdated, RunStarted
+from events.process.activity import Activity
 from events.projections.run_summary import RunSummary, fold
 from events.stores import open_log
 from events.stores.claims import PostgresClaims
@@ -18,7 +21,7 @@ from events.stores.postgres_location import PostgresLocation
 from graph.play import shares
 from graph.play.player import Player
 from graph.play.player_log import PlayerLog
-from graph.play.shares import SharePlayer
+from graph.play.shares import Share, ShareBoard, SharePlayer
 from graph.settings.config import Config
 from tests.graph.test_loop import make_play
 from tests.graph.test_play import GOALPOST, INPUTS, RIGHT, WRONG, proposal, python
@@ -189,6 +192,36 @@ async def test_a_player_that_stops_is_replaced_and_leaves_when_it_wakes(alone, t
         await asyncio.gather(coordinate(), stopped)
     assert table.outcome() == alone
     assert any("has appended nothing" in warning for warning in coordinator.scheduler.activity.warnings)
+
+
+async def test_the_patience_with_a_share_begins_when_another_claims_it(log, monkeypatch):
+    later = 0.0
+    monkeypatch.setattr(shares, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + later))
+    monkeypatch.setattr(shares, "POLL_S", 0.001)
+
+    class OthersHaveTheSecond(NoClaims):
+        def take(self, *names):
+            return None if names == ("second",) else super().take(*names)
+
+    def end(stream):
+        log.append(stream, [EpisodeFailed(error="ModelError", message="")])
+
+    async def play_longer_than_the_patience():
+        nonlocal later
+        later += 100
+        end("episode/00001/000")
+        asyncio.get_running_loop().call_later(0.05, end, "episode/00001/001")
+
+    async def play_second():
+        raise AssertionError("it was claimed a moment ago")
+
+    board = ShareBoard(log, [
+        Share("first", {"episode/00001/000": 1}, play_longer_than_the_patience),
+        Share("second", {"episode/00001/001": 1}, play_second),
+    ])  # fmt: skip
+    activity = Activity()
+    await SharePlayer(log, OthersHaveTheSecond(), activity, patience_s=50).play_all(board)
+    assert activity.warnings == []
 
 
 def _after(event, play_all):
