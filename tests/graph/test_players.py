@@ -27,6 +27,8 @@ from events.web.app import make_app
 from events.web.view.viewer import Viewer
 from graph.display import _players
 from graph.setup import join
+from graph.setup.weights_transfer import TOKEN_VARIABLE
+from tests.support.postgres_server import free_port
 from tests.support.processes import all_end, finish, running, start_command, start_run, wait_until
 from tests.support.ray_cluster import ray_cluster
 from tests.support.viewer_client import wait_until_indexed
@@ -102,13 +104,26 @@ def test_a_run_replaces_a_player_that_dies_and_ends_its_players_with_itself(alon
     assert record(folder) == record(alone)
 
 
+def test_a_player_without_the_folder_fetches_weights_and_records_the_same(alone, postgres, monkeypatch):
+    monkeypatch.setenv(TOKEN_VARIABLE, "sesame-sesame-sesame")
+    runs, url, address = alone.parent, f"{postgres}?run=fetched", f"127.0.0.1:{free_port()}"
+    with closing(hold_first_iteration(url)):
+        options = ("--name", "fetched", "--log", postgres, "--serve-weights", address)
+        coordinator = start_run(runs, *options, settings=(*SETTINGS, "play.patience_s=600"))
+        wait_until(lambda: running(coordinator.pid, "trainer.run"), coordinator)
+        player = start_run(runs, "--join", url, "--weights", f"http://{address}")
+        wait_until(lambda: is_ready(runs / "fetched.player"), player)
+    assert "The run is finished" in finish(player)
+    finish(coordinator)
+    assert appended(runs / "fetched", player.pid)
+    assert record(runs / "fetched") == record(alone)
+
+
 def test_a_ray_cluster_places_players_and_replaces_one_that_is_killed(alone, temporary, postgres):
     runs, folder = alone.parent, alone.parent / "ray"
     with ExitStack() as stack:
-        claims = stack.enter_context(closing(PostgresClaims(PostgresLocation.parse(f"{postgres}?run=ray"))))
         address, cluster = stack.enter_context(ray_cluster(temporary, cpus=2))
-        # Nobody plays before Ray has placed the players.
-        assert all(claims.take(f"share {share} of iteration 1") for share in range(4))
+        claims = stack.enter_context(closing(hold_first_iteration(f"{postgres}?run=ray")))
         options = ("--name", "ray", "--log", postgres, "--players", f"{address}/2")
         coordinator = start_run(runs, *options, settings=(*SETTINGS, "play.patience_s=600"))
         stack.callback(coordinator.kill)
@@ -116,9 +131,7 @@ def test_a_ray_cluster_places_players_and_replaces_one_that_is_killed(alone, tem
         first, second = running(cluster, "graph.run")
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: len({second, *running(cluster, "graph.run")} - {first}) == 2, coordinator, pause_s=0.2)
-        wait_until(
-            lambda: any("player_ready" in log.read_text() for log in folder.glob("players/*.log")), coordinator, pause_s=0.2
-        )
+        wait_until(lambda: is_ready(folder), coordinator, pause_s=0.2)
         # The coordinator lets the others begin.
         os.kill(coordinator.pid, signal.SIGSTOP)
         claims.close()
@@ -157,6 +170,18 @@ def events(folder: Path) -> list:
 
 def count(folder: Path, kind: str) -> int:
     return sum(event.fact.kind == kind for event in events(folder))
+
+
+def hold_first_iteration(url: str) -> PostgresClaims:
+    """Claim its shares, so that nobody plays before the claims are closed; then the coordinator leaves them to others first."""
+    claims = PostgresClaims(PostgresLocation.parse(url))
+    assert all(claims.take(f"share {share} of iteration 1") for share in range(4))
+    return claims
+
+
+def is_ready(folder: Path) -> bool:
+    """Whether a player of this folder waits for a share."""
+    return any("player_ready" in log.read_text() for log in folder.glob("players/*.log"))
 
 
 def appended(folder: Path, pid: int) -> bool:
