@@ -138,7 +138,7 @@ class IdleTrainer:
 
 def settings(shares: int, episodes: int, iterations: int) -> Config:
     """Settings of a run of one task, four appends an episode."""
-    play = {"shares": shares, "iterations": iterations, "practice": episodes, "practice_attempts": 8, "patience_s": 30}
+    play = {"shares": shares, "iterations": iterations, "practice": episodes, "practice_attempts": 8}
     return Config(recipe="rlvr", play=play, evaluate={"first": False})  # type: ignore[arg-type]
 
 

@@ -29,9 +29,9 @@ from tests.support.viewer_client import record_run, wait_until_indexed
 from trainer.learn.loss import hide_packages
 
 LONG_FILES = """
-    graph/test_vllm sandbox/test_engine trainer/test_distributed trainer/test_experiment graph/test_crash
+    graph/test_vllm graph/test_players sandbox/test_engine trainer/test_distributed trainer/test_experiment graph/test_crash
     graph/test_real_model graph/test_resumed_calls events/test_browser roles/test_benchmarks sandbox/test_hostile
-    graph/test_players graph/test_whole trainer/test_run benchmarks/test_trainer graph/test_trainer_process roles/test_serve roles/test_vllm
+    graph/test_whole trainer/test_run benchmarks/test_trainer graph/test_trainer_process roles/test_serve roles/test_vllm
     sandbox/test_docker_runner graph/test_goalposts graph/test_shares benchmarks/test_benchmarks roles/test_reverify
     events/test_export roles/test_official graph/test_whole_recipes graph/test_trials sandbox/test_pool events/test_read_only
     events/test_web_live graph/test_documents benchmarks/test_players
