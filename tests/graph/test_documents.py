@@ -89,7 +89,8 @@ async def play(log, runner, tmp_path, script=None):
         grounded=lambda statement, document: not statement.startswith("ungrounded"),
         ties="first",
     )
-    played.models, played.documents, played.practice = {"teacher": model, "student": model}, DOCUMENTS, ()
+    played.models = {"teacher": model, "student": model}
+    played.pools = replace(played.pools, documents=DOCUMENTS, practice=())
     await played.run()
     return log
 
