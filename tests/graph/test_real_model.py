@@ -16,7 +16,9 @@ from events.facts.rollouts import unpack_rollouts
 from events.facts.types import PolicyServed, PolicyUpdated, QuestionProposed, RunStarted
 from events.stores import open_log
 from graph.play.weight_sync import MEAN_LIMIT
-from tests.support.processes import NEEDS_VLLM, finish, start_run
+from graph.settings.bfloat16 import slow_bfloat16
+from graph.settings.configure import configure
+from tests.support.processes import NEEDS_VLLM, PATIENCE_S, finish, start_run
 from trainer.learn.importance import MISMATCH_MAX
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, NEEDS_VLLM]
@@ -28,11 +30,13 @@ QUESTIONS = (
     ("Write a function f that takes a word and returns it in capital letters.", ["'a'", "'Bc'", "''"], ["'A'", "'BC'", "''"]),
     ("Write a function f that takes two numbers and returns the larger one.", ["1, 2", "4, 3", "0, 0"], ["2", "4", "0"]),
 )
+FORMAT = "float32" if slow_bfloat16(configure(None, ["serve.dtype=bfloat16"])) else "bfloat16"
+"""A processor without instructions for bfloat16 would take several times as long in it."""
 SETTINGS = (
-    "recipe=gasp_real", "prompts=short", "policies=separate", "serve.backend=vllm", "serve.kv_cache_gib=0.25", "serve.dtype=bfloat16",
+    "recipe=gasp_real", "prompts=short", "policies=separate", "serve.backend=vllm", "serve.kv_cache_gib=0.25", f"serve.dtype={FORMAT}",
     "max_prompt_tokens=512", "play.order=concurrent", "play.iterations=1", "play.episodes=2", "play.gap_attempts=2", "play.attempts=4",
     "play.max_attempts=1", "play.practice=3", "play.practice_attempts=4", "play.student.max_tokens=64", "play.teacher.max_tokens=160",
-    "learn.lora.rank=4", "learn.precision=bfloat16", "evaluate.questions=1", "evaluate.attempts=1", "evaluate.sampling.max_tokens=8",
+    "learn.lora.rank=4", f"learn.precision={FORMAT}", "evaluate.questions=1", "evaluate.attempts=1", "evaluate.sampling.max_tokens=8",
 )  # fmt: skip
 
 
@@ -58,7 +62,8 @@ def test_a_real_model_proposes_answers_learns_and_is_served(tmp_path: Path, smol
             cases = [{"input": text, "output": other} for text, other in zip(inputs, outputs, strict=True)]
             lines.write(json.dumps({"statement": statement, "private": cases}) + "\n")
     questions = [f"{name}={file}" for name in ("goalposts", "practice", "test")]
-    finish(start_run(tmp_path, "--name", "run", settings=(*SETTINGS, *questions, f"model={smollm2}")))
+    # Two minutes of a core with AVX2 alone, which other tests may want as well.
+    finish(start_run(tmp_path, "--name", "run", settings=(*SETTINGS, *questions, f"model={smollm2}")), patience=3 * PATIENCE_S)
     with closing(open_log(tmp_path / "run" / "log.sqlite")) as log:
         assert log.verify() is None
         facts = [event.fact for event in log.read()]

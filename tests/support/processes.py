@@ -60,9 +60,9 @@ def start_module(module: str, *arguments: object) -> subprocess.Popen[str]:
     return ForkingPopen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for the end, which must be a good one without a word on standard error; gives standard output."""
-    out, err = process.communicate(timeout=PATIENCE_S)
+def finish(process: subprocess.Popen[str], patience: float = PATIENCE_S) -> str:
+    """Wait so many seconds for the end, which must be a good one without a word on standard error; gives standard output."""
+    out, err = process.communicate(timeout=patience)
     assert (process.returncode, err) == (0, ""), out + err
     return out
 
