@@ -152,13 +152,18 @@ async def test_jobs_survive_a_killed_worker():
     runner = DockerRunner(Limits(wall_seconds=3), workers=1, run="tests-kill-worker")
     try:
         client = engine.connect()
-        running = asyncio.create_task(runner.run([SLOW] * 40))
+        running = asyncio.create_task(runner.run([SLOW] * 80))
+        killed: set[str] = set()
         # Once less than a container is started again: on a slow machine each kill may meet one that is being started.
         for _ in range(MAX_START_ATTEMPTS - 1):
-            await asyncio.sleep(0.8)
-            for execution in of_run(client, "tests-kill-worker"):
-                await asyncio.to_thread(client.api.kill, execution.id, "KILL")
-        assert [execution.runs[0].value for execution in await running] == ["1"] * 40
+            while not (alive := {each.id for each in of_run(client, "tests-kill-worker")} - killed) and not running.done():
+                await asyncio.sleep(0.1)
+            # Time for the program that was lost, which no second worker may be lost with.
+            await asyncio.sleep(2)
+            for name in alive:
+                await asyncio.to_thread(client.api.kill, name, "KILL")
+            killed |= alive
+        assert [execution.runs[0].value for execution in await running] == ["1"] * 80
         assert len(of_run(client, "tests-kill-worker")) <= 1
     finally:
         await runner.close()
