@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
+import subprocess
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,11 +56,10 @@ def test_the_weights_are_those_of_one_player_whatever_happens_to_the_players(alo
     runs = alone.parent
     folder = runs / "many"
     coordinator = start_run(runs, "--name", "many", settings=SETTINGS)
-    wait_until((folder / "log.sqlite").exists, coordinator, pause_s=0.01)
     # It waits until the others are there, lest it play everything alone.
-    os.kill(coordinator.pid, signal.SIGSTOP)
+    stop_outside_a_transaction(coordinator, folder / "log.sqlite")
     killed, stopped, patient = (start_run(runs, "--join", "many") for _ in range(3))
-    wait_until(lambda: sum("player_ready" in path.read_text() for path in folder.glob("players/*.log")) == 3)
+    wait_until(lambda: sum("player_ready" in path.read_text() for path in folder.glob("players/*.log")) == 3, patient)
     os.kill(coordinator.pid, signal.SIGCONT)
     wait_until(lambda: count(folder, "iteration_started"), coordinator, pause_s=0.01)
     # So that the coordinator surely dies between the barrier and the update.
@@ -170,6 +171,28 @@ def events(folder: Path) -> list:
 
 def count(folder: Path, kind: str) -> int:
     return sum(event.fact.kind == kind for event in events(folder))
+
+
+def stop_outside_a_transaction(process: subprocess.Popen[str], log: Path) -> None:
+    """Stop a process that has begun this log, while it does not hold the file's lock, for which others would wait."""
+    wait_until(log.exists, process, pause_s=0.01)
+    with closing(sqlite3.connect(log, timeout=0, isolation_level=None)) as db:
+
+        def stop() -> bool:
+            os.kill(process.pid, signal.SIGSTOP)
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                if db.execute("SELECT 1 FROM events").fetchone():
+                    return True
+            except sqlite3.OperationalError:
+                # Another writes, or has not made the table yet.
+                pass
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            os.kill(process.pid, signal.SIGCONT)
+            return False
+
+        wait_until(stop, process, pause_s=0.02)
 
 
 def hold_first_iteration(url: str) -> PostgresClaims:
