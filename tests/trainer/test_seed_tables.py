@@ -135,8 +135,8 @@ def test_certainty_is_a_mean_over_seeds_before_and_after(runs):
     accuracy = TABLES["calibration"].cells(results)["held out", "r_tuning"]["accuracy"]
     # 0 and 0.5: 12.7062 times 0.25 on either side.
     assert estimate(accuracy) == pytest.approx((0.25, 0.25 - 12.7062 / 4, 0.25 + 12.7062 / 4), rel=1e-5)
-    # Of 1 in 4 Wilson's interval is 4.6 to 69.9 %.
-    assert difference(accuracy, accuracy) == pytest.approx((0, -0.6538, 0.6538), abs=1e-4)
+    # Of a quarter of two answers Wilson's interval is 2.7 to 80.2 %.
+    assert difference(accuracy, accuracy) == pytest.approx((0, -0.7755, 0.7755), abs=1e-4)
 
 
 def test_a_difference_that_is_the_same_on_a_few_seeds_decides_nothing_about_a_few_cases():
@@ -174,7 +174,7 @@ def test_labels_are_counted_by_window_and_by_what_questions_are_made_of(runs):
     assert parts["sqlm", "target region"]["right, 2 rare"] == 0
     assert parts["sqlm", "target region"]["right"] == 0.5
     # Both seeds have no right label: of 0 in 8 Wilson's bound is 32.4 %.
-    alike = {seed: RunningMean(0, 4) for seed in (0, 1)}
+    alike = {seed: RunningMean(0, 8) for seed in (0, 1)}
     assert estimate(alike) == (0, 0, pytest.approx(0.3244, abs=1e-4))
     assert difference(alike, {0: RunningMean(0.5, 1), 1: RunningMean(0.5, 1)}) == (-0.5, -0.5, pytest.approx(-0.1756, abs=1e-4))
     assert composition("no statement of this world") is None

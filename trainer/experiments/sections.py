@@ -94,7 +94,7 @@ def seed_table(table: SeedTable, results: Results) -> Iterator[str]:
     )
     runs = max(_seeds(row) for row in cells.values())
     if runs > 1:
-        how = "and Wilson's over cases where shares of cases do not; questions are not drawn anew"
+        how = "and Wilson's over the cases of one seed where shares do not; questions are not drawn anew"
         yield f"Means over seeds, with Student's {CONFIDENCE:.0%} interval where seeds differ, {how}."
     if table.rates:
         yield f"Of *{'*, *'.join(sorted(table.rates))}* the interval is Wilson's over all cases."

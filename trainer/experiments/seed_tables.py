@@ -73,7 +73,8 @@ class SeedTable:
 def estimate(means: SeedMeans) -> Estimate | None:
     """The pooled mean with its interval over seeds, whose bounds are nan for a single value; None without a case.
 
-    Where all seeds are alike, which says little of a few cases, it is Wilson's interval over cases.
+    Where all seeds are alike, which says little of a few cases, it is Wilson's interval over the cases of one seed, since seeds
+    may have the same ones.
     """
     own = _estimate(list(_contributions(means).values()))
     return _over_cases(means) if own is not None and _is_narrow(own) else own
@@ -91,7 +92,8 @@ def rate(means: SeedMeans) -> Estimate | None:
 def difference(these: SeedMeans, those: SeedMeans) -> Estimate | None:
     """The difference of two means on the seeds that have both, paired by seed; None if there are none.
 
-    Where it is the same for all seeds, which says little of a few cases, its bounds are those of Wilson's intervals over cases.
+    Where it is the same for all seeds, which says little of a few cases, its bounds are those of Wilson's intervals over
+    the cases of one seed.
     """
     both = [seed for seed in these if these[seed].count and seed in those and those[seed].count]
     pairs = [{seed: means[seed] for seed in both} for means in (these, those)]
@@ -104,11 +106,11 @@ def difference(these: SeedMeans, those: SeedMeans) -> Estimate | None:
 
 
 def _over_cases(means: SeedMeans) -> Estimate | None:
-    """As `rate`; a bound, such as a prediction's, is one case a seed and exact."""
-    own = rate(means)
-    return own and (
-        own if sum(mean.count for mean in means.values()) > len(means) else Estimate(own.value, own.value, own.value)
-    )
+    """As `rate`, with as many cases as one seed has at most; a bound, such as a prediction's, is a single case and exact."""
+    share, cases = rate(means), max((mean.count for mean in means.values()), default=0)
+    if share is None or cases == 1:
+        return share and Estimate(share.value, share.value, share.value)
+    return rate({0: RunningMean(share.value * cases, cases)})
 
 
 def _is_narrow(figure: Estimate) -> bool:
