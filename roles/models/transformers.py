@@ -264,8 +264,13 @@ class TransformersModel:
         def note() -> str:
             return f"{sum(len(row.ids) for row in rows):,} tokens"
 
+        # A prompt's token takes about as long as one that is sampled.
+        def tokens(row: _SamplingRow) -> int:
+            return len(row.prompt) + row.sampling.max_tokens
+
         def progress() -> float:
-            return sum(1 if row.done else len(row.ids) / row.sampling.max_tokens for row in rows) / len(rows)
+            done = (tokens(row) if row.done else len(row.prompt) + len(row.ids) for row in rows if row.ids)
+            return sum(done) / sum(map(tokens, rows))
 
         try:
             with torch.inference_mode(), self._activity.task("sampling answers", len(rows), note, progress, "sampling") as task:

@@ -67,10 +67,14 @@ def forward(weights: Path, prompt: tuple[int, ...], answer: tuple[int, ...], tem
 
 
 async def test_what_nobody_waits_for_any_more_is_not_sampled_to_its_end(model) -> None:
-    request = asyncio.create_task(model.generate([ask("a", count=256, max_tokens=10_000)]))
+    request = asyncio.create_task(model.generate([ask("a" * 100, count=256, max_tokens=900)]))
     while (sampling := model._activity.first) is None:
         await asyncio.sleep(0.01)
     assert sampling.what == "sampling answers"
+    while sampling.left is None:
+        await asyncio.sleep(0.001)
+    # Its 100 prompt tokens of 1000 are done.
+    assert 0.1 <= sampling.share() < 1
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
         await request
