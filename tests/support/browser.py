@@ -32,7 +32,7 @@ from tests.support.viewer_client import route_of
 AUDIT_SCRIPT = (Path(__file__).parent / "browser.js").read_text()
 LINKS_SCRIPT = """[...document.querySelectorAll("a[href]")]
     .map((one) => new URL(one.getAttribute("href"), location.href)).map((to) => to.pathname + to.search)"""
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 # A machine may be busy with something else; what is there in time waits no longer.
 expect.set_options(timeout=60_000)
 WINDOW = {"width": 1280, "height": 900}
