@@ -96,11 +96,19 @@ def load_model(folder: Path) -> Any:
 
 def logprobs(model: Any, prompt: list[int], ids: list[int], temperature: float = 1.0) -> Any:
     """Natural-log probability of each id after the prompt, in the model's own precision."""
+    return logprobs_of_rows(model, prompt, [ids], temperature)[0]
+
+
+def logprobs_of_rows(model: Any, prompt: list[int], rows: list[list[int]], temperature: float = 1.0) -> list[Any]:
+    """The same of several rows of ids behind one prompt, computed together; causal attention does not see the padding behind."""
     import torch
 
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*prompt, *row, *[0] * (longest - len(row))] for row in rows])
     with torch.no_grad():
-        logits = model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1] / temperature
-    return logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None])[:, 0]
+        logits = model(ids).logits[:, len(prompt) - 1 : -1] / temperature
+    sampled = logits.log_softmax(-1).gather(-1, ids[:, len(prompt) :, None])[..., 0]
+    return [values[: len(row)] for values, row in zip(sampled, rows, strict=True)]
 
 
 class TinyModelRun(ExampleRun):
@@ -131,6 +139,7 @@ class TinyModelRun(ExampleRun):
         rollouts = unpack_rollouts(self.log.get(made.tokens))
         prompt_ids = rollouts.prompt.tolist()
         rows = [row.tolist() for row in rollouts.ids]
-        logprob_rows = [logprobs(self._model, prompt_ids, row, made.sampling.temperature).tolist() for row in rows]
+        computed = logprobs_of_rows(self._model, prompt_ids, rows, made.sampling.temperature)
+        logprob_rows = [values.tolist() for values in computed]
         rows, logprob_rows = self.tamper(rows, logprob_rows)
         return made.model_copy(update={"tokens": self.log.put(pack_rollouts(prompt_ids, rows, logprob_rows))})
