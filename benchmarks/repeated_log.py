@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Annotated
 
 import typer
@@ -37,8 +37,9 @@ BEGAN = datetime(2026, 11, 22, tzinfo=UTC).isoformat()
 ITERATIONS, GOALPOSTS, GUIDED, PRACTICE = 10, 100, 16, 24
 
 
+@cache
 def played_log() -> MemoryLog:
-    """A few iterations of play, each followed by its update."""
+    """A few iterations of play, each followed by its update; to be read only."""
     log = MemoryLog()
     iterations = example_run(log).run(recipe="gasp").goalpost(GOALPOSTS)
     for _ in range(ITERATIONS):
