@@ -242,8 +242,9 @@ def test_a_run_that_has_not_started_is_named(tmp_path) -> None:
 
 
 def test_help_is_instant_and_needs_no_torch() -> None:
-    began = time.monotonic()
-    code = "import sys; from trainer.run import app; print('torch' in sys.modules, 'trl' in sys.modules)"
+    code = "import sys, time; from trainer.run import app; print('torch' in sys.modules, 'trl' in sys.modules, time.process_time())"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert shown.stdout == "False False\n"
-    assert time.monotonic() - began < 5
+    torch, trl, seconds = shown.stdout.split()
+    assert (torch, trl) == ("False", "False")
+    # Of the processor, whatever else the machine does.
+    assert float(seconds) < 5
