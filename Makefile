@@ -11,10 +11,10 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 # Processes that run tests side by side need not all compile the same modules, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
-# A file of tests is run by one process, so that it makes its runs and servers once (tests/support/forked_workers.py). Twice as many
-# processes as two cores, because tests wait for containers, servers and each other; four at most.
+# A file of tests is run by one process, so that it makes its runs and servers once; tests/conftest.py deals the long ones first.
+# Twice as many processes as two cores, because tests wait for containers, servers and each other; four at most: each takes a GB.
 PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 2 ? 2 : 4)))
-PYTEST := .venv/bin/pytest --processes $(PROCESSES)
+PYTEST := .venv/bin/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 TESTS := not endurance
 # What does not wait for another, at once; what each prints stays together.
 TOGETHER := $(MAKE) --no-print-directory -j $(if $(filter output-sync,$(.FEATURES)),-Oline)

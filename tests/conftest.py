@@ -23,7 +23,6 @@ from roles.serving.processes import clear_orphaned_fleets
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
 from tests.support.example_runs import ExampleRun
-from tests.support.forked_workers import pytest_addoption, pytest_runtestloop  # noqa: F401  # hooks
 from tests.support.postgres_server import PostgresServer, find_postgres, postgres_server
 from tests.support.processes import start_command
 from tests.support.viewer_client import record_run, wait_until_indexed

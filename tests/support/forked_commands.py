@@ -22,12 +22,12 @@ import tempfile
 import threading
 import time
 from importlib import import_module
-from multiprocessing.connection import Connection
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 from events.process.startup import begin_command, die_with_parent
 from roles.questions.load import load_questions
 from roles.questions.question_set import Split
+from tests.support.paths import ROOT
 from trainer.learn.loss import HIDDEN_PACKAGES, hide_packages, keep_libraries_offline
 
 COMMANDS = {
@@ -57,72 +57,61 @@ _LIBRARIES = """
     trainer.experiments.progress trainer.experiments.report trainer.job.job trainer.learn.loop trainer.learn.tuning
     trainer.learn.update_report events.stores.schema
 """.split()
-_CHILDREN = {"accelerate.commands.launch": 2, "graph.run": 4, "trainer.experiment": 3, "trainer.gasp": 2}
+_CHILDREN = {"graph.run": 4, "trainer.experiment": 3, "trainer.gasp": 2}
 """How many commands each may start."""
 _SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER = 1, 15, 36
 _MESSAGE_BYTES = 2**20
 
 
-_start_program = subprocess.Popen._execute_child  # type: ignore[attr-defined]
-_server: list[socket.socket] = []
-"""What forks as many commands as one likes, once it is there."""
-_waiting: list[socket.socket] = []
-"""Processes of a forked command that wait to become others."""
-
-
 class ForkingPopen(subprocess.Popen):
     """A `Popen` that forks our commands."""
 
+    waiting: list[socket.socket] | None = None
+    """Processes that wait to become a command; None: a server forks as many as one likes."""
+
     def _execute_child(self, *arguments: Any) -> None:
-        _fork_command(self, *arguments)
-
-
-def _fork_command(process: subprocess.Popen, *arguments: Any) -> None:
-    """Do what `Popen._execute_child` does."""
-    bound = inspect.signature(_start_program).bind(process, *arguments).arguments
-    files = [bound[name] for name in ("p2cread", "c2pwrite", "errwrite")]
-    # What is forked writes when it ends, or more than a buffer.
-    command = [word for place, word in enumerate(bound["args"]) if (place, word) != (1, "-u")]
-    if command[:2] != [sys.executable, "-m"] or command[2] not in COMMANDS or not _server + _waiting:
-        _start_program(process, *arguments)
-        return
-    place = (_server + _waiting)[0]
-    if not _server:
-        _waiting.pop(0)
-    request = {
-        "command": [str(word) for word in command[2:]],
-        "cwd": os.fspath(bound["cwd"] or os.getcwd()),
-        "environment": dict(bound["env"] or os.environ),
-        "session": bound["start_new_session"],
-        # The one function that a command of ours gives here.
-        "terminated_with_parent": bound["preexec_fn"] is not None,
-        "files": [file != -1 for file in files],
-    }
-    # An orphan of the server becomes a child of this process.
-    adopting = bool(_server) and ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    socket.send_fds(place, [json.dumps(request).encode()], [file for file in files if file != -1])
-    process.pid = int(place.recv(64))
-    if adopting:
-        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-    process._child_created = True  # type: ignore[attr-defined]
-    ends = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
-    process._close_pipe_fds(*(bound[name] for name in ends))  # type: ignore[attr-defined]
-
-
-def fork_server(*connections: Connection) -> None:
-    """Fork the process that forks commands, before this one has threads; it ends with this one, and closes the connections."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if os.fork() == 0:
-        for end in (ours, *connections):
-            end.close()
-        _serve(theirs)
-    theirs.close()
-    _server[:] = [ours]
+        bound = inspect.signature(super()._execute_child).bind(*arguments).arguments
+        command, files = bound["args"], [bound[name] for name in ("p2cread", "c2pwrite", "errwrite")]
+        ours = command[:2] == [sys.executable, "-m"] and command[2] in COMMANDS
+        if not ours or self.waiting == []:
+            super()._execute_child(*arguments)
+            return
+        request = {
+            "command": [str(word) for word in command[2:]],
+            "cwd": os.fspath(bound["cwd"] or os.getcwd()),
+            "environment": dict(bound["env"] or os.environ),
+            "session": bound["start_new_session"],
+            # The one function that a command of ours gives here.
+            "terminated_with_parent": bound["preexec_fn"] is not None,
+            "files": [file != -1 for file in files],
+        }
+        place = _server() if self.waiting is None else self.waiting.pop()
+        # An orphan of the server becomes a child of this process.
+        adopting = self.waiting is None and ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        socket.send_fds(place, [json.dumps(request).encode()], [file for file in files if file != -1])
+        self.pid = int(place.recv(64))
+        if adopting:
+            ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        self._child_created = True
+        self._close_pipe_fds(*(bound[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")))
 
 
 @functools.cache
-def import_libraries() -> None:
-    """Import what commands need, and read what they read, so that each has it from the start."""
+def _server() -> socket.socket:
+    """A process that forks commands; it ends with this one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.support.forked_commands", str(theirs.fileno())],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+    assert ours.recv(64) == b"ready"
+    return ours
+
+
+def main() -> None:
     # Next to nothing of what modules make is garbage.
     gc.disable()
     keep_libraries_offline()
@@ -138,17 +127,12 @@ def import_libraries() -> None:
     # Pages that no collection touches stay shared with the processes that are forked.
     gc.freeze()
     gc.enable()
-
-
-def _serve(requests: socket.socket) -> NoReturn:
-    # What pytest does at the end, and with what goes wrong in threads and finalizers.
-    atexit._clear()
-    threading.excepthook, sys.unraisablehook = threading.__excepthook__, sys.__unraisablehook__
+    requests = socket.socket(fileno=int(sys.argv[1]))
+    requests.send(b"ready")
     while True:
         message, files, _, _ = socket.recv_fds(requests, _MESSAGE_BYTES, 3)
         if not message:
-            os._exit(0)
-        import_libraries()
+            return
         reading, writing = os.pipe()
         if (between := os.fork()) == 0:
             between = os.getpid()
@@ -178,7 +162,6 @@ def become(request: dict[str, Any], files: list[int]) -> None:
             os.dup2(next(descriptors) if has else os.open(os.devnull, os.O_RDONLY), number)
     for file in files:
         os.close(file)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -189,9 +172,8 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     sys.argv = ["-m", *arguments]
     begin_command()
     sys.argv[0] = str(module.__file__)
-    _waiting[:] = [_fork_waiting() for _ in range(_CHILDREN.get(name, 0))]
-    # Wherever the class has been imported to.
-    subprocess.Popen._execute_child = _fork_command  # type: ignore[attr-defined]
+    ForkingPopen.waiting = [_fork_waiting() for _ in range(_CHILDREN.get(name, 0))]
+    subprocess.Popen = ForkingPopen  # type: ignore[misc]
     # What `tests.support.processes.running` looks for.
     ctypes.CDLL(None).prctl(_SET_NAME, name.encode(), 0, 0, 0)
     code: Any = 1
@@ -231,3 +213,7 @@ def _fork_waiting() -> socket.socket:
     theirs.close()
     become(json.loads(message), files)
     raise AssertionError
+
+
+if __name__ == "__main__":
+    main()
