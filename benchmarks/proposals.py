@@ -22,7 +22,7 @@ from benchmarks.command import run_main
 from benchmarks.rounds import table
 from events.cli.output import show_activity
 from events.facts.errors import BadInput
-from events.facts.values import Axis, Question, Sampling, Seat
+from events.facts.values import Axis, Question, Sampling, Seat, count_passed
 from events.facts.weights import weights_digest
 from events.process import shutdown
 from events.process.activity import Activity
@@ -105,7 +105,7 @@ async def attempt(
     tried: dict[int, ProposalOutcome] = {}
     for (outcome, question), reply in zip(asked, replies, strict=True):
         judged = await verifier.judge(question, "induction", None, [completion.text for completion in reply.completions])
-        successes = sum(verdict.outcome == "passed" for verdict in judged.verdicts)
+        successes = count_passed(judged.verdicts)
         band = Gasp().band(seat, successes, attempts)
         tried[id(outcome)] = ProposalOutcome(outcome.axis, outcome.text, band, "", question, successes)
     return [tried.get(id(outcome), outcome) for outcome in outcomes]

@@ -17,7 +17,18 @@ from typing import Literal, NamedTuple, Protocol
 
 from events.facts.errors import BadInput
 from events.facts.types import Reason
-from events.facts.values import IOPair, JudgingRules, LabelSource, Outcome, Provenance, Question, QuestionId, Task, Verdict
+from events.facts.values import (
+    IOPair,
+    JudgingRules,
+    LabelSource,
+    Outcome,
+    Provenance,
+    Question,
+    QuestionId,
+    Task,
+    Verdict,
+    count_passed,
+)
 from events.pure.answer_parsing import Malformed, Proposal, parse_input, parse_output, parse_proposal
 from events.pure.evalplus_sanitizer import extract_program
 from events.pure.literal import NotLiteral, outline
@@ -78,7 +89,7 @@ class JudgedAttempts:
         judged = zip(self.verdicts, self.output_digests, strict=True)
         failed = [digest for verdict, digest in judged if digest and verdict.outcome != "passed"]
         most = max(Counter(failed).values(), default=0)
-        passed = sum(verdict.outcome == "passed" for verdict in self.verdicts)
+        passed = count_passed(self.verdicts)
         return most if most >= MIN_AGREEING and most > passed else 0
 
 

@@ -24,7 +24,7 @@ from events.cli.output import Printer, print_json, print_note, show_activity
 from events.facts.certainty_facts import CalibrationFinished
 from events.facts.digests import NAME_DIGITS, SHORT, find_digest
 from events.facts.errors import BadInput
-from events.facts.log import Log, first_event, run_started
+from events.facts.log import Log, first_fact, read_facts, run_started
 from events.facts.streams import policy_evaluation_stream
 from events.facts.types import EvaluationFinished, PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
@@ -137,10 +137,9 @@ def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
     config = with_absolute_paths(recorded_settings(folder, start), log)
     learned = {start.policies["student"]: 0, start.policies["teacher"]: 0}
     newest = start.policies["student"]
-    for event in log.read(kinds=("policy_updated",)):
-        if isinstance(event.fact, PolicyUpdated):
-            learned[event.fact.digest] = event.fact.iteration
-            newest = newest if event.fact.policy == "teacher" else event.fact.digest
+    for update in read_facts(log, PolicyUpdated):
+        learned[update.digest] = update.iteration
+        newest = newest if update.policy == "teacher" else update.digest
     digest = find_digest(policy, learned, str(folder)) if policy else newest
     weights = folder / "weights" / digest
     if not weights.is_dir():
@@ -238,10 +237,9 @@ async def evaluate(
     asked = "".join(templates.hashes("certainty").values()) if settings.certainty else ""
     name = evaluation_name(question_list.name, questions, settings, templates.digest + asked)
     stream = policy_evaluation_stream(name, evaluated.policy, seed)
-    done = first_event(log, stream, "evaluation_finished")
-    calibrated = _calibration(log, stream)
-    if done is not None and isinstance(done.fact, EvaluationFinished) and (calibrated or not settings.certainty):
-        return stream, done.fact, calibrated
+    done, calibration = first_fact(log, stream, EvaluationFinished), first_fact(log, stream, CalibrationFinished)
+    if done is not None and (calibration or not settings.certainty):
+        return stream, done, calibration
     async with AsyncExitStack() as stack:
         runner = make_runner(config, evaluated.folder.name)
         stack.push_async_callback(runner.close)
@@ -253,12 +251,7 @@ async def evaluate(
             log, config, templates, question_list.rules, model, runner, activity, evaluated.weights, in_run=False
         )
         result = await evaluator.evaluate_in(stream, name, questions, evaluated.iteration)
-        return stream, result, _calibration(log, stream)
-
-
-def _calibration(log: Log, stream: str) -> CalibrationFinished | None:
-    event = first_event(log, stream, "calibration_finished")
-    return event.fact if event is not None and isinstance(event.fact, CalibrationFinished) else None
+        return stream, result, first_fact(log, stream, CalibrationFinished)
 
 
 async def _serve(evaluated: EvaluatedPolicy, stack: AsyncExitStack, activity: Activity) -> Model:
@@ -275,8 +268,8 @@ async def _serve(evaluated: EvaluatedPolicy, stack: AsyncExitStack, activity: Ac
     policy = config.policy_of["student"]
     opened = await stack.enter_async_context(open_models(config, {policy: stored}, evaluated.folder, activity))
     model = opened[policy]
-    probes = (event.fact for event in evaluated.log.read(kinds=("policy_probed",)))
-    probe = next((fact for fact in probes if isinstance(fact, PolicyProbed) and fact.digest == evaluated.policy), None)
+    probes = read_facts(evaluated.log, PolicyProbed)
+    probe = next((fact for fact in probes if fact.digest == evaluated.policy), None)
     checkpoint = Checkpoint(evaluated.weights, evaluated.policy, evaluated.iteration, probe)
     with activity.task("checking the served weights"):
         await serve_checkpoint(model, policy, checkpoint, WeightSyncChecker(exact=config.exact))

@@ -15,9 +15,8 @@ from events.cli.app import holds_log, open_run
 from events.cli.output import AsJson, Printer, print_json
 from events.facts.digests import SHORT
 from events.facts.errors import BadInput, GaspError
-from events.facts.log import first_event
+from events.facts.log import find_run_started
 from events.facts.streams import RUN
-from events.facts.types import RunStarted
 from events.stores import is_url, runs_in_database
 from events.stores.raw import Store
 from events.text.safe_text import markup
@@ -53,14 +52,14 @@ def describe_run(name: str, opened: Callable[[], Store]) -> dict[str, Any]:
     try:
         with closing(opened()) as log:
             head, raw = log.head(), log.raw()
-            started = first_event(log, RUN, "run_started")
+            started = find_run_started(log)
             first, last = raw.row(1), raw.row(raw.position_before_last(1, RUN, until=head.position) + 1)
     except GaspError as error:
         return {"name": name, "error": str(error)}
     return {
         "name": name,
         "began": first.time if first else None,
-        "recipe": started.fact.config.get("recipe") if started and isinstance(started.fact, RunStarted) else None,
+        "recipe": started.config.get("recipe") if started else None,
         "events": head.position,
         "finished": last is not None and last.kind == "run_finished",
         "head": head.digest,

@@ -34,7 +34,7 @@ from events.facts.types import (
     QuestionProposed,
     RunStarted,
 )
-from events.facts.values import Generation
+from events.facts.values import Generation, count_passed
 
 FIELDS: Final = {
     *("iteration", "purpose", "question", "axis", "seat", "attempt", "parent", "task", "phase", "reason"),
@@ -83,7 +83,7 @@ class _EpisodeTrace:
             case AttemptsMade(generation=generation):
                 self._add(event, "text_completion", self._model, self._answer("solver", generation, log))
             case AttemptsVerified(verdicts=verdicts):
-                passed = sum(verdict.outcome == "passed" for verdict in verdicts)
+                passed = count_passed(verdicts)
                 counts = {"gasp.verdicts": len(verdicts), "gasp.passed": passed}
                 self._add(event, "execute_tool", "verifier", {"gen_ai.tool.name": "verifier", **counts})
             case fact:

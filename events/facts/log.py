@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from events.facts.errors import BadInput
 from events.facts.fact import Fact
 from events.facts.streams import RUN
 from events.facts.types import AnyFact, RunStarted
 from events.facts.values import BlobHash
+
+FactT = TypeVar("FactT", bound=Fact)
 
 
 class Event(NamedTuple):
@@ -146,10 +148,23 @@ def event_at(log: ReadableLog, position: int) -> Event | None:
     return event if event is not None and event.position == position else None
 
 
+def read_facts(
+    log: ReadableLog, kind: type[FactT], stream: str | None = None, *, after: int = 0, limit: int | None = None
+) -> Iterator[FactT]:
+    """The facts of one class, without their events; see `ReadableLog.read`."""
+    for event in log.read(stream, after=after, kinds=(kind.model_fields["kind"].default,), limit=limit):
+        assert isinstance(event.fact, kind)
+        yield event.fact
+
+
+def first_fact(log: ReadableLog, stream: str, kind: type[FactT]) -> FactT | None:
+    """The first fact of a class in a stream; None if there is none."""
+    return next(read_facts(log, kind, stream, limit=1), None)
+
+
 def find_run_started(log: ReadableLog) -> RunStarted | None:
     """The run's first fact; None where no run has begun."""
-    event = first_event(log, RUN, "run_started")
-    return event.fact if event is not None and isinstance(event.fact, RunStarted) else None
+    return first_fact(log, RUN, RunStarted)
 
 
 def run_started(log: ReadableLog) -> RunStarted:

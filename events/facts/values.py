@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal, NewType
 
@@ -234,6 +234,11 @@ class Verdict(Value):
     tests: OutcomeLetters | None = None
     """Outcomes of the tests, in the order of the question's pairs; shorter than `total` if tests were not run. None in logs of
     older schemas."""
+
+
+def count_passed(verdicts: Iterable[Verdict]) -> int:
+    """How many attempts passed."""
+    return sum(verdict.outcome == "passed" for verdict in verdicts)
 
 
 class Provenance(Value):

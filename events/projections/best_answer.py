@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from events.facts.log import ReadableLog
+from events.facts.log import ReadableLog, read_facts
 from events.facts.types import AttemptsVerified
 from events.facts.values import QuestionId, Verdict
 from events.index.reader import Index
@@ -45,5 +45,4 @@ def best_answer(log: ReadableLog, index: Index, goalpost: QuestionId, gaps: Sequ
 
 
 def _verdicts(log: ReadableLog, stream: str, version: int, after: int) -> tuple[Verdict, ...]:
-    facts = (event.fact for event in log.read(stream, after=after, kinds=("attempts_verified",)))
-    return next((fact.verdicts for fact in facts if isinstance(fact, AttemptsVerified) and fact.of == version), ())
+    return next((fact.verdicts for fact in read_facts(log, AttemptsVerified, stream, after=after) if fact.of == version), ())

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from events.facts.certainty_facts import CalibrationFinished
-from events.facts.log import ReadableLog, first_event
+from events.facts.log import ReadableLog, first_fact
 from events.facts.streams import is_evaluation
 from events.facts.values import QuestionId
 
@@ -28,10 +28,10 @@ CertaintyByQuestion = Mapping[QuestionId, Sequence[AnswerCertainty]]
 def certainty_by_question(log: ReadableLog, stream: str) -> CertaintyByQuestion:
     """Of the answers in a stream; empty where neither it nor the evaluation that it is a share of has a calibration."""
     for name in (stream, stream.rpartition("/")[0]):
-        event = first_event(log, name, "calibration_finished") if is_evaluation(name) else None
-        if event is not None and isinstance(event.fact, CalibrationFinished):
+        calibration = first_fact(log, name, CalibrationFinished) if is_evaluation(name) else None
+        if calibration is not None:
             answers: dict[QuestionId, list[AnswerCertainty]] = {}
-            for question, _, confidence, certainty in json.loads(log.get(event.fact.scores)):
+            for question, _, confidence, certainty in json.loads(log.get(calibration.scores)):
                 answers.setdefault(QuestionId(question), []).append(AnswerCertainty(confidence, certainty))
             return answers
     return {}

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 from events.facts.drawn_facts import ReferencesDrawn
 from events.facts.errors import BadInput, LogCorrupt
 from events.facts.label_facts import LabelVoted
-from events.facts.log import Event, ReadableLog, find_run_started
+from events.facts.log import Event, ReadableLog, find_run_started, read_facts
 from events.facts.questions import read_question
 from events.facts.rollouts import unpack_rollouts
 from events.facts.streams import GOALPOSTS
@@ -228,10 +228,8 @@ def _question(log: ReadableLog, events: Sequence[Event], fact: QuestionProposed 
             case ReferencesDrawn(references=references):
                 for blob in (blob for blob in references if blob.startswith(wanted)):
                     return read_question(log, blob)
-    for event in log.read(GOALPOSTS, kinds=("goalpost_added",)):
-        if isinstance(event.fact, GoalpostAdded) and event.fact.question == wanted:
-            return read_question(log, event.fact.blob)
-    return None
+    added = next((fact for fact in read_facts(log, GoalpostAdded, GOALPOSTS) if fact.question == wanted), None)
+    return None if added is None else read_question(log, added.blob)
 
 
 def _request_fields(fact: QuestionProposed | AttemptsMade) -> dict[str, Any]:
@@ -300,7 +298,7 @@ def _sure(log: ReadableLog, stream: str, fact: QuestionProposed | AttemptsMade, 
 def _reward_fields(
     log: ReadableLog, start: RunStarted | None, events: Sequence[Event], rewarded: Event | None, index: int
 ) -> dict[str, Any]:
-    updates = [event.fact for event in log.read(kinds=("policy_updated",)) if isinstance(event.fact, PolicyUpdated)]
+    updates = list(read_facts(log, PolicyUpdated))
     estimator = recorded_estimator(start, updates)
     fields = {"advantage_estimator": estimator or ASSUMED_ESTIMATOR, "estimator_assumed": estimator is None}
     if rewarded is None or not isinstance(rewarded.fact, RewardGiven):

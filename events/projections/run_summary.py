@@ -38,7 +38,7 @@ from events.facts.types import (
     RunResumed,
     RunStarted,
 )
-from events.facts.values import BlobHash, Digest, Level, QuestionId, Role, Seat
+from events.facts.values import BlobHash, Digest, Level, QuestionId, Role, Seat, count_passed
 from events.projections.figures import GoalpostFigures, IterationFigures, LevelFigures, SeatFigures
 from events.projections.players import Players
 
@@ -235,7 +235,7 @@ class RunSummary:
                     episode.waiting.add(event.version)
             case AttemptsVerified(of=of, verdicts=verdicts) if of in episode.waiting:
                 episode.waiting.discard(of)
-                figures.practice.add(sum(verdict.outcome == "passed" for verdict in verdicts), len(verdicts))
+                figures.practice.add(count_passed(verdicts), len(verdicts))
             case RewardGiven(role="student", rewards=rewards, phase=phase):
                 figures.student_reward.add(sum(rewards), len(rewards))
                 if phase == "solve":
@@ -319,7 +319,7 @@ def _apply_at_level(event: Event, episode: _OpenEpisode, figures: IterationFigur
         case PassRateMeasured(successes=successes, attempts=attempts):
             own.matching.add(successes / attempts)
         case AttemptsVerified(of=of, verdicts=verdicts) if of in episode.waiting:
-            own.matching.add(sum(verdict.outcome == "passed" for verdict in verdicts) / len(verdicts))
+            own.matching.add(count_passed(verdicts) / len(verdicts))
         case RewardGiven(role="teacher", rewards=rewards):
             own.reward.add(sum(rewards), len(rewards))
         case QuestionAccepted():

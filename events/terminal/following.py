@@ -16,7 +16,7 @@ from rich.text import Text
 from events.cli.output import print_json
 from events.facts.digests import SHORT
 from events.facts.follow import follow
-from events.facts.log import Event, ReadableLog
+from events.facts.log import Event, ReadableLog, read_facts
 from events.facts.questions import readable_question
 from events.facts.streams import RUN
 from events.facts.types import (
@@ -37,7 +37,7 @@ from events.projections.run_summary import RunSummary
 from events.reports.run_overview import overview_json
 from events.terminal import run as runs
 from events.terminal.drawing import print_drawn
-from events.terminal.goalpost import episode_branch, policy_updates
+from events.terminal.goalpost import episode_branch
 from events.text.phrases import count_text, number, words
 from events.text.safe_text import clean, one_line
 
@@ -114,7 +114,7 @@ def follow_goalpost(
             histories = episode_histories(index, goalpost, index.gaps(goalpost), limit=row.episodes if row else 0)
             for episode in histories:
                 if episode.stream == event.stream:
-                    detail = episode_detail(log, index, episode, policy_updates(log))
+                    detail = episode_detail(log, index, episode, list(read_facts(log, PolicyUpdated)))
                     question = readable_question(log, row.blob if row else None)
                     _print({"episode": asdict(detail)}, episode_branch(detail, question, log, diff=diff), as_json=as_json)
 

@@ -11,7 +11,7 @@ from rich.tree import Tree
 
 from events.facts.digests import SHORT
 from events.facts.errors import BadInput
-from events.facts.log import ReadableLog
+from events.facts.log import ReadableLog, read_facts
 from events.facts.questions import readable_question
 from events.facts.types import PolicyUpdated
 from events.facts.values import BlobHash, Question, QuestionId
@@ -66,7 +66,7 @@ def goalpost_view(log: ReadableLog, index: Index, question: QuestionId, *, episo
         raise BadInput(f"No goalpost of this run has the id {question!r}; `gasp trace RUN` lists them.")
     gaps = index.gaps(question)
     histories = episode_histories(index, question, gaps, limit=goalpost.episodes)
-    updates = policy_updates(log)
+    updates = list(read_facts(log, PolicyUpdated))
     shown = histories if episodes is None else histories[-episodes:]
     return GoalpostView(
         goalpost,
@@ -75,11 +75,6 @@ def goalpost_view(log: ReadableLog, index: Index, question: QuestionId, *, episo
         best_answer(log, index, question, gaps),
         [episode_detail(log, index, episode, updates) for episode in shown],
     )
-
-
-def policy_updates(log: ReadableLog) -> list[PolicyUpdated]:
-    """Every update of a policy, in order."""
-    return [event.fact for event in log.read(kinds=("policy_updated",)) if isinstance(event.fact, PolicyUpdated)]
 
 
 def draw_goalpost(view: GoalpostView, log: ReadableLog, where: str, *, diff: bool = False) -> RenderableType:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from events.facts.certainty_facts import CalibrationFinished
-from events.facts.log import Log, first_event
+from events.facts.log import Log, first_fact
 from events.facts.rollouts import unpack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished
 from events.facts.values import QuestionId
@@ -50,9 +50,8 @@ class Calibrator:
 
         The answers are those of its questions in the streams `answers_in`, by default in its own.
         """
-        there = first_event(self.log, stream, "calibration_finished")
-        if there is not None and isinstance(there.fact, CalibrationFinished):
-            return there.fact
+        if (recorded := first_fact(self.log, stream, CalibrationFinished)) is not None:
+            return recorded
         answers = [answer for name in answers_in or (stream,) for answer in self._answers(name)]
         with self.activity.task(f"asking how sure {finished.name} answers are", len(answers)) as task:
             sure = []

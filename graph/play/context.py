@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from events.facts.log import Event, Log
+from events.facts.log import Event, Log, read_facts
 from events.facts.questions import read_question
 from events.facts.streams import iteration_of
 from events.facts.types import QuestionAccepted
@@ -54,9 +54,8 @@ def restore_novelty(log: Log, novelty: Novelty) -> None:
 def accepted_in(log: Log, streams: Sequence[str]) -> Iterator[Question]:
     """The questions that episodes had accepted, in the order of their streams."""
     for stream in streams:
-        for event in log.read(stream, kinds={"question_accepted"}):
-            if isinstance(event.fact, QuestionAccepted):
-                yield read_question(log, event.fact.blob)
+        for fact in read_facts(log, QuestionAccepted, stream):
+            yield read_question(log, fact.blob)
 
 
 def accepted_by_iteration(log: Log, until: int) -> dict[int, list[Question]]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from events.facts.log import Log, first_event
+from events.facts.log import Log, first_fact
 from events.facts.streams import evaluation_stream
 from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished
-from events.facts.values import Generation, Question, QuestionId, canonical
+from events.facts.values import Generation, Question, QuestionId, canonical, count_passed
 from events.pure.estimators import pass_at_k
 from graph.play.calibration import Calibrator
 from graph.play.scheduler import Scheduler
@@ -81,10 +81,8 @@ class Evaluator:
 
     async def evaluate_in(self, stream: str, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
         """Like `evaluate`, in a stream of the caller's choice."""
-        event = first_event(self.log, stream, "evaluation_finished")
-        if event is not None and isinstance(event.fact, EvaluationFinished):
-            finished = event.fact
-        else:
+        finished = first_fact(self.log, stream, EvaluationFinished)
+        if finished is None:
             finished = self.finish(stream, name, questions, iteration, await self.ask(stream, name, questions))
         await self.calibrate(stream, finished)
         return finished
@@ -100,7 +98,7 @@ class Evaluator:
         events = list(self.log.read(stream))
         made = {event.version: event.fact.question for event in events if isinstance(event.fact, AttemptsMade)}
         verified = [event.fact for event in events if isinstance(event.fact, AttemptsVerified)]
-        return {made[fact.of]: sum(verdict.outcome == "passed" for verdict in fact.verdicts) for fact in verified}
+        return {made[fact.of]: count_passed(fact.verdicts) for fact in verified}
 
     async def ask(
         self, stream: str, name: str, questions: Sequence[Question], evaluation: str | None = None
@@ -158,7 +156,7 @@ class Evaluator:
             key=key,
             observed={"used": {str(version + 1): judged.usage}},
         )
-        return sum(verdict.outcome == "passed" for verdict in judged.verdicts)
+        return count_passed(judged.verdicts)
 
     def _finished(self, name: str, iteration: int, successes: dict[QuestionId, int]) -> EvaluationFinished:
         count = self.settings.attempts

@@ -20,7 +20,7 @@ from structlog.contextvars import bound_contextvars
 
 from events.facts.digests import SHORT
 from events.facts.errors import Conflict, GaspError, LogError, ModelError, SandboxError
-from events.facts.log import Log
+from events.facts.log import Log, read_facts
 from events.facts.streams import RUN, policy_stream
 from events.facts.types import (
     EpisodeFailed,
@@ -103,7 +103,7 @@ class Play:
 
     async def run(self) -> None:
         """Play whatever is missing in the log; a GaspError leaves the run resumable."""
-        played = sum(1 for _ in self.log.read(RUN, kinds={"iteration_finished"}))
+        played = sum(1 for _ in read_facts(self.log, IterationFinished, RUN))
         for iteration in itertools.count(played + 1):
             learned = max(0, iteration - 1 - self.config.learn.staleness)
             with bound_contextvars(iteration=learned):
@@ -126,8 +126,7 @@ class Play:
         return roles
 
     def _updates(self, policy: str) -> dict[int, Digest]:
-        events = self.log.read(policy_stream(policy))
-        return {event.fact.iteration: event.fact.digest for event in events if isinstance(event.fact, PolicyUpdated)}
+        return {fact.iteration: fact.digest for fact in read_facts(self.log, PolicyUpdated, policy_stream(policy))}
 
     async def _adopt_weights(self, iteration: int) -> None:
         """Wait until the trainer has learned from an iteration, serve the new weights, and evaluate them if it is time."""
@@ -253,8 +252,7 @@ class Play:
         """Record the end of an iteration, and return how many episodes failed; GaspError if all episodes of one purpose did."""
         failed: dict[str, list[EpisodeFailed]] = {}
         for episode in episodes:
-            ends = [event.fact for event in self.log.read(episode.stream, kinds={"episode_failed"})]
-            failed.setdefault(episode.fact.purpose, []).extend(fact for fact in ends if isinstance(fact, EpisodeFailed))
+            failed.setdefault(episode.fact.purpose, []).extend(read_facts(self.log, EpisodeFailed, episode.stream))
         count = sum(map(len, failed.values()))
         streams = [episode.stream for episode in episodes]
         repeats = 0 if self.share_player is None else cross_share_repeats(self.context, streams, self.config.play.shares)
@@ -316,8 +314,8 @@ class Play:
 
     async def _sync_weights(self, policy: str, probe: PolicyProbed) -> None:
         digest, gap = probe.digest, await self.load_weights(policy, probe)
-        served = [event.fact for event in self.log.read(RUN, kinds={"policy_served"})]
-        last = {fact.role: fact.policy for fact in served if isinstance(fact, PolicyServed)}
+        served = list(read_facts(self.log, PolicyServed, RUN))
+        last = {fact.role: fact.policy for fact in served}
         numbers = {"difference": round(gap.largest, 6), "mean_difference": round(gap.mean, 6)}
         roles = [role for role in self._roles_of[policy] if last.get(role) != digest]
         facts = [PolicyServed(role=role, policy=digest, **numbers) for role in roles]

@@ -14,7 +14,7 @@ from langgraph.runtime import Runtime
 
 from events.facts.fact import Fact
 from events.facts.label_facts import LabelVoted
-from events.facts.log import Log
+from events.facts.log import Log, read_facts
 from events.facts.questions import read_question
 from events.facts.types import (
     AttemptsMade,
@@ -29,7 +29,7 @@ from events.facts.types import (
     Reason,
     RewardGiven,
 )
-from events.facts.values import BlobHash, Generation, LabelSource, Phase, Question, Seat, Task, Verdict
+from events.facts.values import BlobHash, Generation, LabelSource, Phase, Question, Seat, Task, Verdict, count_passed
 from events.text.safe_text import one_line
 from graph.play.context import NodeContext
 from graph.play.document_objection import document_objection
@@ -57,9 +57,9 @@ PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift", "open": "open"}
 async def goalpost_gap(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
     """Measure the gap: how far the student is from the goalpost."""
     context, episode = runtime.context, state["episode"]
-    verified = [event.fact for event in context.log.read(episode.stream) if isinstance(event.fact, AttemptsVerified)]
-    verdicts = verified[-1].verdicts
-    successes = sum(verdict.outcome == "passed" for verdict in verdicts)
+    *_, verified = read_facts(context.log, AttemptsVerified, episode.stream)
+    verdicts = verified.verdicts
+    successes = count_passed(verdicts)
     return [
         GapMeasured(
             question=read_question(context.log, episode.question).id,
@@ -347,7 +347,7 @@ def _measure(
     `teaches`: whether the student may learn from them; `earns`: whether the teacher may be rewarded.
     """
     verdicts = judged.verdicts
-    plan, seat, successes = _plan(context, episode), episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
+    plan, seat, successes = _plan(context, episode), episode.seat, count_passed(verdicts)
     band = context.recipe.band(seat, successes, len(verdicts))
     # Checked again: another episode may have had the same question accepted since this one was validated.
     novel = context.novelty.is_novel(question, context.similarity) or not plan.rejection_sampling

@@ -13,6 +13,7 @@ from typing import Final
 
 from events.facts.digests import SHORT
 from events.facts.errors import BadInput, ModelError
+from events.facts.log import read_facts
 from events.facts.streams import RUN, policy_stream
 from events.facts.types import IterationFinished, IterationStarted, PolicyProbed, PolicyServed, PolicyUpdated
 from events.facts.values import Digest, Role
@@ -92,9 +93,8 @@ class Player:
     def _evaluated(self, played: int, student: Digest) -> list[int]:
         """The iterations after which these weights of the student are evaluated now."""
         play = self.play
-        updates = play.log.read(policy_stream(play.config.policy_of["student"]), kinds={"policy_updated"})
-        digests = {0: play.policies["student"]}
-        digests |= {event.fact.iteration: event.fact.digest for event in updates if isinstance(event.fact, PolicyUpdated)}
+        updates = read_facts(play.log, PolicyUpdated, policy_stream(play.config.policy_of["student"]))
+        digests = {0: play.policies["student"], **{fact.iteration: fact.digest for fact in updates}}
         learned = range(max(0, played - play.config.learn.staleness), played + 1)
         return [iteration for iteration in learned if digests.get(iteration) == student and play.evaluations.is_due(iteration)]
 
@@ -103,8 +103,8 @@ class Player:
         play = self.play
         for name, digest in {play.config.policy_of[role]: digest for role, digest in policies.items()}.items():
             if play.sync_checker.checked(name) != digest:
-                facts = [event.fact for event in play.log.read(policy_stream(name), kinds={"policy_probed"})]
-                probe = next((fact for fact in facts if isinstance(fact, PolicyProbed) and fact.digest == digest), None)
+                probes = read_facts(play.log, PolicyProbed, policy_stream(name))
+                probe = next((fact for fact in probes if fact.digest == digest), None)
                 if probe is None:
                     raise ModelError(f"The log holds no probe of the weights {digest[:SHORT]}; resume the run.")
                 await play.load_weights(name, probe)

@@ -10,7 +10,7 @@ from itertools import islice
 
 from events.facts.drawn_facts import DocumentDrawn, PooledQuestion, PoolMade
 from events.facts.errors import GaspError
-from events.facts.log import Log, first_event
+from events.facts.log import Log, first_fact
 from events.facts.questions import read_question
 from events.facts.streams import RUN
 from events.facts.types import QuestionAccepted
@@ -34,15 +34,14 @@ def levelled_documents(
 
 def made_pool(log: Log) -> PoolMade:
     """The pool of a run; GaspError if it is empty."""
-    event = first_event(log, RUN, "pool_made")
-    assert event is not None
-    assert isinstance(event.fact, PoolMade)
-    if not event.fact.questions:
+    pool = first_fact(log, RUN, PoolMade)
+    assert pool is not None
+    if not pool.questions:
         raise GaspError(
             "The pool is empty, since nothing that the teacher wrote about documents is a question; start a new run with a"
             " model, or prompts, whose proposals can be asked."
         )
-    return event.fact
+    return pool
 
 
 def record_pool(context: NodeContext, config: Config, streams: Sequence[str], iteration: int) -> None:

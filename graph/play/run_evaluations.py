@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from events.facts.log import Log, first_event
+from events.facts.log import Log, first_fact
 from events.facts.streams import evaluation_share_stream, evaluation_stream
 from events.facts.types import EvaluationFinished
 from events.facts.values import Question
@@ -55,7 +55,7 @@ class RunEvaluations:
         shares = []
         for name, questions in self._evaluated_sets().items():
             evaluation = evaluation_stream(name, iteration)
-            if first_event(self.log, evaluation, "evaluation_finished") is not None:
+            if first_fact(self.log, evaluation, EvaluationFinished) is not None:
                 continue
             for number in range(self.shares):
                 if own := questions[number :: self.shares]:
@@ -71,13 +71,10 @@ class RunEvaluations:
         """Append the result of an evaluation whose shares have ended, unless the log has it."""
         stream = evaluation_stream(name, iteration)
         shares = [evaluation_share_stream(stream, number) for number in range(self.shares)]
-        event = first_event(self.log, stream, "evaluation_finished")
-        if event is None:
+        finished = first_fact(self.log, stream, EvaluationFinished)
+        if finished is None:
             successes = {question: count for share in shares for question, count in self.evaluator.successes(share).items()}
             finished = self.evaluator.finish(stream, name, questions, iteration, successes)
-        else:
-            assert isinstance(event.fact, EvaluationFinished)
-            finished = event.fact
         await self.evaluator.calibrate(stream, finished, shares)
 
     def is_due(self, iteration: int) -> bool:

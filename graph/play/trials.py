@@ -17,7 +17,7 @@ from statistics import fmean, median_low
 
 from events.facts.errors import GaspError
 from events.facts.fact import Fact
-from events.facts.log import Log, first_event
+from events.facts.log import Log, first_event, first_fact, read_facts
 from events.facts.streams import RUN, trial_stream
 from events.facts.trial_facts import StudentPromoted, TrialExamined, TrialLearned, TrialStarted
 from events.facts.types import EpisodeFailed, EpisodeFinished, PolicyProbed, RewardGiven
@@ -68,7 +68,7 @@ class TrialRunner:
                 " `gasp trace`, and take another model or other prompts, or raise play.max_attempts."
             )
         count = self.config.trials.students
-        if first_event(self.log, trial_stream(iteration, sets[-1], count), "trial_examined") is None:
+        if first_fact(self.log, trial_stream(iteration, sets[-1], count), TrialExamined) is None:
             before = await self._passed(iteration, trial_stream(iteration, 0, 0))
             for number in sets:
                 for student in range(1, count + 1):
@@ -84,17 +84,16 @@ class TrialRunner:
 
     def _teaches(self, stream: str) -> bool:
         """Whether the student has answers in an episode that it can learn from."""
-        facts = [event.fact for event in self.log.read(stream, kinds={"reward_given", "episode_failed"})]
-        answered = any(isinstance(fact, RewardGiven) and fact.role == "student" for fact in facts)
-        return answered and not any(isinstance(fact, EpisodeFailed) for fact in facts)
+        answered = any(fact.role == "student" for fact in read_facts(self.log, RewardGiven, stream))
+        return answered and first_fact(self.log, stream, EpisodeFailed) is None
 
     async def _try(self, iteration: int, number: int, student: int, policy: Digest, before: int) -> None:
         """Make one trial."""
         stream = trial_stream(iteration, number, student)
-        if first_event(self.log, stream, "trial_examined") is not None:
+        if first_fact(self.log, stream, TrialExamined) is not None:
             return
         settings = self.config.trials
-        promoted = first_event(self.log, RUN, "student_promoted") is not None
+        promoted = first_fact(self.log, RUN, StudentPromoted) is not None
         started = TrialStarted(
             iteration=iteration,
             set=number,
@@ -135,18 +134,17 @@ class TrialRunner:
         return sum(passed.values())
 
     def _examined(self, iteration: int) -> list[TrialExamined]:
-        return [fact for fact in _evaluations(self.log) if fact.iteration == iteration]
+        return [fact for fact in read_facts(self.log, TrialExamined) if fact.iteration == iteration]
 
     def _promote(self, iteration: int, examined: Sequence[TrialExamined], policy: Digest) -> None:
         """Append the promotion, if the mean gain of the last iterations asks for one."""
-        earlier = [event.fact for event in self.log.read(RUN, kinds={"student_promoted"})]
-        promotions = [fact.iteration for fact in earlier if isinstance(fact, StudentPromoted)]
+        promotions = [fact.iteration for fact in read_facts(self.log, StudentPromoted, RUN)]
         settings = self.config.trials
         window = range(max([0, *promotions, iteration - settings.window]) + 1, iteration + 1)
         if len(window) < settings.window or iteration in promotions:
             return
         gains: dict[int, list[float]] = {number: [] for number in window}
-        for fact in _evaluations(self.log):
+        for fact in read_facts(self.log, TrialExamined):
             if fact.iteration in gains:
                 gains[fact.iteration].append(fact.gain)
         gain = fmean(map(fmean, gains.values()))
@@ -175,8 +173,3 @@ class TrialRunner:
 def gain_of_set(examined: Sequence[TrialExamined], number: int) -> float:
     """The mean gain of the students that were tried on a set."""
     return fmean(fact.gain for fact in examined if fact.set == number)
-
-
-def _evaluations(log: Log) -> list[TrialExamined]:
-    facts = (event.fact for event in log.read(kinds={"trial_examined"}))
-    return [fact for fact in facts if isinstance(fact, TrialExamined)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from events.facts.log import Log, run_started
+from events.facts.log import Log, read_facts, run_started
 from events.facts.streams import GOALPOSTS, RUN
 from events.facts.types import GoalpostAdded, PolicyServed
 from events.facts.values import Digest, JudgingRules, QuestionId
@@ -99,10 +99,7 @@ def make_evaluator(
 
 def last_served_weights(folder: Path, config: Config, log: Log) -> dict[str, PolicyWeights]:
     """The weights of each policy, by its name, that were served last; at the start, the run's first."""
-    policies = dict(run_started(log).policies)
-    for event in log.read(RUN, kinds=("policy_served",)):
-        if isinstance(event.fact, PolicyServed):
-            policies[event.fact.role] = event.fact.policy
+    policies = dict(run_started(log).policies) | {fact.role: fact.policy for fact in read_facts(log, PolicyServed, RUN)}
     return {name: PolicyWeights(folder / "weights" / policies[role], policies[role]) for role, name in config.policy_of.items()}
 
 

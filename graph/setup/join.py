@@ -9,7 +9,7 @@ from pathlib import Path
 
 from events.cli.app import open_run
 from events.facts.errors import BadInput
-from events.facts.log import run_started
+from events.facts.log import read_facts, run_started
 from events.facts.streams import RUN
 from events.facts.types import PolicyServed, RunStarted
 from events.facts.values import Digest
@@ -84,8 +84,7 @@ def join_run(where: str, runs: Path, weights: str | None) -> JoinedRun:
 
 def _served(log: Store) -> set[Digest]:
     """The weights that each role was served with last."""
-    facts = (event.fact for event in log.read(RUN, kinds=("policy_served",)))
-    return set({fact.role: fact.policy for fact in facts if isinstance(fact, PolicyServed)}.values())
+    return set({fact.role: fact.policy for fact in read_facts(log, PolicyServed, RUN)}.values())
 
 
 def _fetch(url: str, log: Store, store: Path, digest: Digest) -> None:

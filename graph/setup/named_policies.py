@@ -12,7 +12,7 @@ from pathlib import Path
 from events.cli.app import open_run
 from events.facts.digests import find_digest
 from events.facts.errors import BadInput
-from events.facts.log import run_started
+from events.facts.log import read_facts, run_started
 from events.facts.types import PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
 from events.facts.weights import weights_digest
@@ -81,12 +81,10 @@ def run_policies(folder: Path, config: Config, digest: str = "") -> NamedPolicie
     with closing(open_run(str(folder))) as log:
         first = run_started(log)
         learned = {first.policies["student"]: 0}
-        probes: dict[Digest, PolicyProbed] = {}
-        for event in log.read(kinds=("policy_updated", "policy_probed")):
-            if isinstance(event.fact, PolicyUpdated) and event.fact.policy != "teacher":
-                learned.setdefault(event.fact.digest, event.fact.iteration)
-            elif isinstance(event.fact, PolicyProbed):
-                probes[event.fact.digest] = event.fact
+        for update in read_facts(log, PolicyUpdated):
+            if update.policy != "teacher":
+                learned.setdefault(update.digest, update.iteration)
+        probes = {probe.digest: probe for probe in read_facts(log, PolicyProbed)}
     own = config.model_copy(update={"learn": recorded_settings(folder, first).learn})
     kept = [policy for policy in learned if (folder / "weights" / policy).is_dir()]
     if digest:

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from events.facts.digests import SHORT
 from events.facts.errors import BadInput, ModelError
-from events.facts.log import ReadableLog
+from events.facts.log import ReadableLog, read_facts
 from events.facts.values import Digest
 from events.facts.weight_facts import WeightsPruned
 from events.facts.weights import OPTIMIZER_FILE, weights_digest
@@ -149,8 +149,8 @@ def fetch_weights(url: str, digest: Digest, store: Path) -> None:
 
 def remove_pruned(log: ReadableLog, store: Path) -> None:
     """Remove fetched weights that the log says are not needed any more."""
-    for event in log.read(kinds=("weights_pruned",)):
-        for digest in event.fact.digests if isinstance(event.fact, WeightsPruned) else ():
+    for pruned in read_facts(log, WeightsPruned):
+        for digest in pruned.digests:
             shutil.rmtree(store / digest, ignore_errors=True)
 
 

@@ -71,9 +71,9 @@ class Flip(NamedTuple):
 
 def judgements(log: Log) -> Iterator[RecordedJudgement]:
     """All recorded judgements, in order."""
-    voted = [(event.stream, event.fact) for event in log.read(kinds={"label_voted"})]
-    truths = {(stream, fact.of): fact.truth for stream, fact in voted if isinstance(fact, LabelVoted)}
-    labels = {(stream, fact.question): fact.label for stream, fact in voted if isinstance(fact, LabelVoted) and fact.informed}
+    voted = [(event.stream, event.fact) for event in log.read(kinds={"label_voted"}) if isinstance(event.fact, LabelVoted)]
+    truths = {(stream, fact.of): fact.truth for stream, fact in voted}
+    labels = {(stream, fact.question): fact.label for stream, fact in voted if fact.informed}
     made: dict[tuple[str, int], AttemptsMade] = {}
     for event in log.read(kinds={"attempts_made", "attempts_verified"}):
         if isinstance(event.fact, AttemptsMade):

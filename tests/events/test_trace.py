@@ -13,7 +13,8 @@ from events.export.table_rows import attempts, texts, trials
 from events.export.table_rows import questions as questions_table
 from events.facts.digests import SHORT
 from events.facts.errors import BadInput
-from events.facts.types import GoalpostAdded, IterationFinished, PolicyServed, Reason
+from events.facts.log import read_facts
+from events.facts.types import GoalpostAdded, IterationFinished, PolicyServed, PolicyUpdated, Reason
 from events.facts.values import BlobHash, Digest, IOPair, Question, QuestionId, Seat, canonical
 from events.index.reader import Index
 from events.index.rows import AppearanceEntry, GapEntry, GoalpostEntry
@@ -51,7 +52,7 @@ def indexed(log: MemoryLog, folder: Path) -> Index:
 def episodes_of(log: MemoryLog, folder: Path, target: QuestionId | None = None) -> list[EpisodeDetail]:
     index, name = indexed(log, folder), target or question(1000).id
     histories = episode_histories(index, name, index.gaps(name), limit=100)
-    return [episode_detail(log, index, episode, goalpost.policy_updates(log)) for episode in histories]
+    return [episode_detail(log, index, episode, list(read_facts(log, PolicyUpdated))) for episode in histories]
 
 
 def tree(log: MemoryLog, folder: Path, target: QuestionId | None = None, *, diff: bool = False) -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from events.facts.certainty_facts import TextGiven
 from events.facts.errors import TrainerError
-from events.facts.log import Event, Log, find_run_started
+from events.facts.log import Event, Log, find_run_started, read_facts
 from events.facts.rollouts import unpack_rollouts
 from events.facts.streams import policy_stream
 from events.facts.trial_facts import StudentPromoted, TrialLearned, TrialStarted
@@ -187,8 +187,8 @@ def next_finished_iteration(log: Log, after: int, until: int | None = None, *, t
 
 def policy_digests(log: Log, name: PolicyName, start: RunStarted) -> list[Digest]:
     """The policy's weights: at the start, and after each update, oldest first."""
-    updates = (event.fact for event in log.read(policy_stream(name), kinds=("policy_updated",)))
-    return [start.policies[POLICY_ROLES[name][0]], *(fact.digest for fact in updates if isinstance(fact, PolicyUpdated))]
+    updates = read_facts(log, PolicyUpdated, policy_stream(name))
+    return [start.policies[POLICY_ROLES[name][0]], *(fact.digest for fact in updates)]
 
 
 def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | None = None) -> IterationRollouts:

@@ -9,7 +9,7 @@ from events.facts.drawn_facts import DocumentDrawn
 from events.facts.label_facts import LabelVoted
 from events.facts.log import Log
 from events.facts.types import AttemptsVerified, EpisodeStarted
-from events.facts.values import Level
+from events.facts.values import Level, count_passed
 
 _KINDS: Final = ("episode_started", "document_drawn", "label_voted", "attempts_verified")
 
@@ -44,6 +44,6 @@ def document_questions(log: Log) -> list[DocumentQuestion]:
             case LabelVoted(informed=False) as vote:
                 questions[event.stream].alone = vote
             case AttemptsVerified(verdicts=verdicts, provenance=provenance) if provenance.labels == "informed":
-                passed = sum(verdict.outcome == "passed" for verdict in verdicts)
+                passed = count_passed(verdicts)
                 questions[event.stream].matching = passed / len(verdicts)
     return [question for question in questions.values() if question.informed is not None]

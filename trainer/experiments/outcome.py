@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from events.facts.certainty_facts import CalibrationFinished
 from events.facts.errors import BadInput
-from events.facts.log import Log
+from events.facts.log import Log, read_facts
 from events.facts.trial_facts import StudentPromoted, TrialExamined, TrialLearned
 from events.facts.types import AttemptsMade, EvaluationFinished, RunStarted
 from events.facts.values import QuestionId
@@ -177,9 +177,7 @@ def _calibration(log: Log, fact: CalibrationFinished) -> Calibration:
 def _costs(log: Log, summary: RunSummary) -> RunCosts:
     figures, updates = summary.iterations.values(), summary.updates
     played = sum(iteration.tokens for iteration in figures)
-    attempts = (event.fact for event in log.read(kinds={"attempts_made"}))
-    learned = (event.fact for event in log.read(kinds={"trial_learned"}))
-    trials = [fact for fact in learned if isinstance(fact, TrialLearned)]
+    trials = list(read_facts(log, TrialLearned))
     # An update that promotes a student repeats the steps of its trial.
     own = [update for update in updates if not (trials and update.set)]
     steps = [step for update in own for step in update.steps] + [step for trial in trials for step in trial.steps]
@@ -188,9 +186,7 @@ def _costs(log: Log, summary: RunSummary) -> RunCosts:
         iterations=sum(iteration.ended is not None for iteration in figures),
         student_samples=summary.samples.total,
         teacher_samples=sum(seat.proposed for iteration in figures for seat in iteration.seats.values()),
-        evaluated_samples=sum(
-            fact.generation.count for fact in attempts if isinstance(fact, AttemptsMade) and fact.purpose == "evaluation"
-        ),
+        evaluated_samples=sum(fact.generation.count for fact in read_facts(log, AttemptsMade) if fact.purpose == "evaluation"),
         updates=len(updates),
         steps=sum(bool(step.samples) for step in steps),
         played_tokens=played,

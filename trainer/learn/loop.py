@@ -15,7 +15,7 @@ from structlog.contextvars import bound_contextvars
 
 from events.facts.errors import Conflict, TrainerError
 from events.facts.fact import Fact
-from events.facts.log import Event, Log
+from events.facts.log import Event, Log, read_facts
 from events.facts.streams import RUN
 from events.facts.trial_facts import TrialLearned, TrialStarted
 from events.facts.types import IterationFinished, PolicyProbed, PolicyUpdated, RunFinished
@@ -68,7 +68,7 @@ class Trainer:
 
     def _probe(self) -> None:
         for name, cursor in self._cursors.items():
-            probed = {event.fact.digest for event in self._log.read(cursor.stream) if isinstance(event.fact, PolicyProbed)}
+            probed = {fact.digest for fact in read_facts(self._log, PolicyProbed, cursor.stream)}
             newest = replay.policy_digests(self._log, name, self._start)[-1 - self._config.learn.staleness :]
             facts = [self._policies.probe_stored(name, digest) for digest in dict.fromkeys(newest) if digest not in probed]
             key = f"probe@{cursor.version}"
@@ -168,9 +168,9 @@ class Trainer:
         trial = iteration.trial
         if trial is None or isinstance(end.fact, TrialStarted) or "student" not in POLICY_ROLES[cursor.name] or cursor.source:
             return None
-        facts = (event.fact for event in self._log.read(cursor.stream, kinds=("trial_learned",)))
-        made = [fact for fact in facts if isinstance(fact, TrialLearned) and fact.iteration == trial.iteration]
-        return next((fact for fact in made if (fact.set, fact.student) == (trial.set, trial.student)), None)
+        wanted = trial.iteration, trial.set, trial.student
+        made = read_facts(self._log, TrialLearned, cursor.stream)
+        return next((fact for fact in made if (fact.iteration, fact.set, fact.student) == wanted), None)
 
     def _policy_updated(
         self,
