@@ -44,7 +44,7 @@ from graph.settings.config import Config
 from graph.settings.seeds import rng
 from graph.setup.session import COORDINATOR
 from roles.judging.similarity import NgramEmbedding, Novelty
-from roles.model import Completion, GenerationReply, GenerationRequest, Model
+from roles.model import Completion, Encoding, GenerationReply, GenerationRequest, Model
 from roles.prompt import SHIPPED_PROMPTS, Prompts
 from roles.solver import Solver
 from roles.teacher import Teacher
@@ -71,6 +71,11 @@ class DelayedModel:
 
     def __init__(self, latency_s: float) -> None:
         self._latency_s = latency_s
+
+    @property
+    def encoding(self) -> Encoding:
+        """Calibration alone would need one."""
+        raise NotImplementedError
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
         """See `roles.model.Model`."""
@@ -139,7 +144,7 @@ class IdleTrainer:
 def settings(shares: int, episodes: int, iterations: int) -> Config:
     """Settings of a run of one task, four appends an episode."""
     play = {"shares": shares, "iterations": iterations, "practice": episodes, "practice_attempts": 8}
-    return Config(recipe="rlvr", play=play, evaluate={"first": False})  # type: ignore[arg-type]
+    return Config(recipe="rlvr", play=play, evaluate={"first": False})
 
 
 def assemble(log: Log, store: PostgresLog, config: Config, model: Model) -> Play:

@@ -278,7 +278,7 @@ async def _play_run(
     from graph.play.player import Player
     from graph.play.scheduler import make_scheduler
     from graph.play.trainer_process import TrainerProcess
-    from graph.setup.assemble import assemble_play, make_runner, record_goalposts
+    from graph.setup.assemble import assemble_play, make_runner, prepare_sandbox, record_goalposts
     from graph.setup.model_source import open_models
     from graph.setup.player_supervisor import PlayerSupervisor
 
@@ -287,9 +287,7 @@ async def _play_run(
     runner, trainer = make_runner(config, folder.name), TrainerProcess(folder, log, config.learn, activity)
 
     async def play() -> None:
-        # So that a missing Docker engine is reported before anything is sampled.
-        with activity.task("preparing the sandbox"):
-            await asyncio.to_thread(lambda: runner.provenance)
+        await prepare_sandbox(runner, activity)
         if not session.joined:
             record_goalposts(log, inputs.goalposts)
             # The trainer loads at the same time as the models, and so do players.

@@ -7,7 +7,6 @@ continues what was interrupted, and only prints what is complete.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -228,7 +227,7 @@ async def evaluate(
         GaspError: model or sandbox failed; verified completions are kept.
     """
     from graph.play.evaluation import evaluation_name
-    from graph.setup.assemble import make_evaluator, make_runner
+    from graph.setup.assemble import make_evaluator, make_runner, prepare_sandbox
     from roles.prompt import Prompts
 
     log, config = evaluated.log, evaluated.config.model_copy(update={"evaluate": settings, "seed": seed})
@@ -243,9 +242,7 @@ async def evaluate(
     async with AsyncExitStack() as stack:
         runner = make_runner(config, evaluated.folder.name)
         stack.push_async_callback(runner.close)
-        # Fail on a missing engine before anything is sampled.
-        with activity.task("preparing the sandbox"):
-            await asyncio.to_thread(lambda: runner.provenance)
+        await prepare_sandbox(runner, activity)
         model = await _serve(evaluated, stack, activity)
         evaluator = make_evaluator(
             log, config, templates, question_list.rules, model, runner, activity, evaluated.weights, in_run=False

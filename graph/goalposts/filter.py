@@ -8,7 +8,6 @@ Guarantees: every attempt is in the log, and an evaluation that is there is not 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from graph.goalposts.goalpost_provenance import PolicyResult
 from graph.play.evaluation import Evaluator, evaluation_name
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config, EvaluateSettings
-from graph.setup.assemble import make_evaluator, make_runner
+from graph.setup.assemble import make_evaluator, make_runner, prepare_sandbox
 from graph.setup.model_source import PolicyWeights, open_models
 from graph.setup.named_policies import Checkpoint, NamedPolicies, serve_checkpoint
 from roles.model import Model
@@ -128,9 +127,7 @@ class _PolicyServer:
         folder, config = self._filtering.folder, self.policies.config
         runner = make_runner(config, folder.name)
         self._stack.push_async_callback(runner.close)
-        # So that a missing Docker engine is reported before anything is sampled.
-        with self.activity.task("preparing the sandbox"):
-            await asyncio.to_thread(lambda: runner.provenance)
+        await prepare_sandbox(runner, self.activity)
         weights = PolicyWeights(checkpoint.weights, checkpoint.policy)
         models = await self._stack.enter_async_context(open_models(config, {name: weights}, folder, self.activity))
         return models[name], runner

@@ -14,7 +14,7 @@ from events.facts.streams import iteration_of
 from events.facts.types import QuestionAccepted
 from events.facts.values import Question
 from events.projections.run_summary import AcceptedQuestions, fold
-from graph.recipes.recipe import Recipe
+from graph.recipes.recipe import EpisodePlan, Recipe
 from graph.settings.config import PlaySettings
 from graph.settings.document_settings import DocumentSettings
 from roles.judging.grounding import Grounding
@@ -43,6 +43,10 @@ class NodeContext:
     documents: DocumentSettings = field(default_factory=DocumentSettings)
     grounded: Grounding | None = None
     """Decides whether a proposal is grounded in its document; None: all are."""
+
+    def plan(self, iteration: int) -> EpisodePlan:
+        """The stage of the recipe's plan that holds in an iteration."""
+        return self.recipe.plan.at(iteration)
 
 
 def restore_novelty(log: Log, novelty: Novelty) -> None:

@@ -153,7 +153,7 @@ class Play:
             else:
                 await self.share_player.play_all(ShareBoard(self.log, self.iteration_shares(iteration)))
             streams = [episode.stream for episode in episodes]
-            if self.context.recipe.plan.at(iteration).trials is not None:
+            if self.context.plan(iteration).trials is not None:
                 trials = TrialRunner(
                     log=self.log,
                     config=self.config,

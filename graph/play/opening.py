@@ -29,7 +29,7 @@ def _further(context: NodeContext, sampled: SampledEpisode) -> list[Fact]:
         return [sampled.document]
     if sampled.references:
         return [ReferencesDrawn(references=sampled.references)]
-    texts = context.recipe.plan.at(sampled.fact.iteration).texts
+    texts = context.plan(sampled.fact.iteration).texts
     if not sampled.gives_text or texts is None:
         return []
     question = read_question(context.log, sampled.fact.blob)

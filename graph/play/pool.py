@@ -49,7 +49,7 @@ def record_pool(context: NodeContext, config: Config, streams: Sequence[str], it
 
     Of similar questions the one of the harder level stays, or of one level the later one.
     """
-    order = context.recipe.plan.at(iteration).pools
+    order = context.plan(iteration).pools
     if order is None:
         return
     log, novelty, drawn = context.log, context.novelty.empty(), rng(config.seed, "pool")

@@ -25,9 +25,9 @@ from events.facts.values import Digest, Question, Sampling
 from graph.play.context import NodeContext
 from graph.play.edges import end_reason
 from graph.play.evaluation import Evaluator
-from graph.play.nodes import teacher_reward
 from graph.play.state import EpisodeState, fold_episode
 from graph.play.trainer_process import TrainerProcess
+from graph.play.verification import teacher_reward
 from graph.play.weight_sync import LogprobDifference
 from graph.settings.config import Config
 from graph.settings.seeds import rng
@@ -160,7 +160,7 @@ class TrialRunner:
 
     def _finish(self, episode: EpisodeState, examined: Sequence[TrialExamined], end_key: str) -> None:
         """End an episode; where the plan says so, its accepted proposal earns what its set gained."""
-        plan = self.context.recipe.plan.at(episode.iteration)
+        plan = self.context.plan(episode.iteration)
         facts: list[Fact] = []
         if plan.trials and plan.trials.reward_gain and episode.accepted:
             gain = gain_of_set(examined, episode.set)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def make_runner(config: Config, run: str) -> Runner:
         runtime=config.verify.runtime,
         notify=logger().info,
     )
+
+
+async def prepare_sandbox(runner: Runner, activity: Activity) -> None:
+    """Connect to the engine and build the image, so that a missing engine is an error before anything is sampled."""
+    with activity.task("preparing the sandbox"):
+        await asyncio.to_thread(lambda: runner.provenance)
 
 
 def record_goalposts(log: Log, goalposts: QuestionSet) -> None:
