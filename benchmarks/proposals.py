@@ -31,11 +31,12 @@ from graph.recipes.gasp import Gasp
 from graph.settings.model_location import model_folder
 from graph.settings.seeds import derive_seed
 from graph.settings.threads import default_threads
+from roles.judging.proposal_validator import RejectedProposal
 from roles.judging.similarity import Novelty, embedding
 from roles.model import Model
 from roles.prompt import Prompts
 from roles.questions.load import load_questions
-from roles.verifier import RejectedProposal, Verifier
+from roles.verifier import Verifier
 
 AXES: tuple[Axis, ...] = ("io", "function")
 MOST_SIMILAR = 0.95

@@ -7,8 +7,8 @@ from events.facts.values import Question
 from graph.play.context import NodeContext
 from graph.play.state import EpisodeState
 from roles.judging.grounding import copied_share
+from roles.judging.proposal_validator import RejectedProposal
 from roles.prompt import document_text
-from roles.verifier import RejectedProposal
 
 
 def document_objection(context: NodeContext, episode: EpisodeState, question: Question) -> RejectedProposal | None:

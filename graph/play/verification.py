@@ -30,8 +30,9 @@ from graph.play.document_objection import document_objection
 from graph.play.recorded import observe
 from graph.play.state import EpisodeState, PendingAttempts, training_task, trains_on_pass_rate_attempts
 from roles.generation_record import completion_texts, put_question
+from roles.judging.proposal_validator import RejectedProposal
 from roles.judging.vote import Outputs, equal_outputs
-from roles.verifier import JudgedAttempts, LabelledAttempts, RejectedProposal
+from roles.verifier import JudgedAttempts, LabelledAttempts
 
 PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift", "open": "open"}
 

@@ -29,6 +29,7 @@ from graph.setup.model_source import PolicyWeights
 from graph.setup.run_inputs import RunInputs
 from roles.generation_record import put_question
 from roles.judging.grounding import Grounding
+from roles.judging.proposal_validator import ReferenceProgram
 from roles.judging.similarity import Novelty
 from roles.model import Model
 from roles.prompt import Prompts
@@ -36,7 +37,7 @@ from roles.questions.pocket_folders import FIRST_POCKET, POCKET_FOLDERS
 from roles.questions.question_set import QuestionSet
 from roles.solver import Solver
 from roles.teacher import Teacher
-from roles.verifier import ReferenceProgram, Verifier
+from roles.verifier import Verifier
 from sandbox.runner import Limits, Runner
 
 

@@ -21,6 +21,7 @@ from events.facts.weights import weights_digest
 from events.process import shutdown
 from roles.certainty_words import WORDS
 from roles.given_text import answer_of, certainty_question
+from roles.judging.proposal_validator import ValidProposal
 from roles.model import GenerationRequest, Model
 from roles.pocket.generation import FIRST, GENERATIONS, PocketGeneration, named_generation
 from roles.pocket.operations import FAMILIES
@@ -28,7 +29,7 @@ from roles.pocket.questions import candidates
 from roles.pocket.world import difficulty, generate, grounded, motifs, opener, read_statement, truth
 from roles.prompt import SHIPPED_PROMPTS, Prompts, Rendered
 from roles.questions.load import load_questions
-from roles.verifier import ValidProposal, Verifier
+from roles.verifier import Verifier
 from sandbox.runner import Runner
 
 _DEPTHS: Final = range(6)

@@ -8,9 +8,10 @@ import pytest
 
 from events.facts.values import IOPair, Question
 from roles.judging.degenerate import degenerate_reason
+from roles.judging.proposal_validator import RejectedProposal, ValidProposal
 from roles.judging.safety import unsafe_reason
 from roles.judging.syntax_tree import parse_source, unparse_objection
-from roles.verifier import RejectedProposal, ValidProposal, Verifier
+from roles.verifier import Verifier
 from sandbox.runner import Job
 
 LISTS = "[3, 1, 2]\n[5]\n[9, 9, 4]\n[-2, 7]\n[8, 6, 7, 5]"

@@ -9,7 +9,8 @@ import pytest
 
 from events.facts.errors import BadInput
 from events.facts.values import IOPair, Question
-from roles.verifier import RejectedProposal, ValidProposal, Verifier
+from roles.judging.proposal_validator import RejectedProposal, ValidProposal
+from roles.verifier import Verifier
 
 pytestmark = pytest.mark.docker
 
