@@ -1,4 +1,4 @@
-"""Processes that a run starts: how they begin, how they are ended, and what their output says of an end.
+"""Child processes: how they begin, how they are ended, and what their output says of an end.
 
 Not responsible for: servers of models, which have a supervisor of their own (`roles.serving`).
 """
@@ -14,13 +14,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
+from events.process.startup import signal_on_parent_death
+
 
 def start_process(
-    command: Sequence[str], output: BinaryIO, environment: Mapping[str, str] = MappingProxyType({})
+    command: Sequence[str],
+    output: BinaryIO,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    on_parent_death: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process that prints into `output`, in a session of its own so that Ctrl-C reaches it through this process only.
 
-    `environment` is added to the variables of this process.
+    `environment` is added to the variables of this process. A process that has no option `--parent` gets the signal
+    `on_parent_death` when this thread ends; this process must have no other thread then.
     """
     return subprocess.Popen(
         command,
@@ -29,6 +36,7 @@ def start_process(
         stderr=output,
         start_new_session=True,
         env={**os.environ, **environment},
+        preexec_fn=None if on_parent_death is None else signal_on_parent_death(on_parent_death),  # noqa: PLW1509
     )
 
 

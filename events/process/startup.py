@@ -13,6 +13,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -41,11 +42,18 @@ def begin_command() -> None:
 
 def die_with_parent(parent: int) -> bool:
     """Have the kernel kill this process when its parent ends; returns whether the parent is still there."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal_on_parent_death(signal.SIGKILL)()
     # The parent may have ended before the kernel was asked; then this process has another one by now.
     return os.getppid() == parent
+
+
+def signal_on_parent_death(number: int) -> Callable[[], object]:
+    """A function for `preexec_fn`: has the kernel send its process this signal when the thread that started it ends."""
+    import ctypes
+
+    # Loaded here, because little may be called between fork and exec.
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def set_handlers(handler: Any) -> dict[int, Any]:

@@ -25,9 +25,9 @@ from events.facts.trial_facts import TrialLearned
 from events.facts.types import PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
 from events.process.activity import Activity, format_duration
+from events.process.child_processes import end_processes, last_words, start_process
 from events.text.logging import logger
 from events.text.safe_text import one_line
-from graph.play.child_processes import end_processes, last_words, start_process
 from graph.settings.config import LearnSettings
 
 FactT = TypeVar("FactT", bound=Fact)

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from events.facts.errors import BadInput
+from events.process.child_processes import end_processes, last_words, start_process
 from events.text.phrases import counted
-from graph.play.child_processes import end_processes, last_words, start_process
 from graph.settings.config import Config
 from graph.setup.player_supervisor import GRACE_S, PlayerEnd
 from roles.serving.command import visible_gpus

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from events.facts.errors import BadInput
+from events.process.child_processes import end_processes, last_words, start_process
 from events.text.safe_text import one_line
-from graph.play.child_processes import end_processes, last_words, start_process
 from graph.setup.player_supervisor import GRACE_S, PlayerEnd
 
 PLACED_S: Final = 2.0

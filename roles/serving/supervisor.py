@@ -17,23 +17,24 @@ import sys
 import time
 from pathlib import Path
 
+from events.process.startup import signal_on_parent_death
 from roles.serving.processes import GRACE_S, descendants, kill_until_gone, remove_folder
 
-_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+_SET_CHILD_SUBREAPER = 36
+"""The option of Linux's `prctl`."""
 _POLL_S = 0.5
 
 
 def main(folder: Path) -> None:
     """Read the programs, one line of JSON on standard input; run them until owner, pipe or one of them ends."""
     owner = os.getppid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signals: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     line = sys.stdin.buffer.readline()
     programs = json.loads(line) if line else []
-    servers = {_start_server(program, folder, libc): number for number, program in enumerate(programs)}
+    servers = {_start_server(program, folder): number for number, program in enumerate(programs)}
     while os.getppid() == owner and not signals and servers:
         exited = _reap_exited(servers)
         if exited:
@@ -46,10 +47,7 @@ def main(folder: Path) -> None:
     remove_folder(folder)
 
 
-def _start_server(server: dict[str, object], folder: Path, libc: ctypes.CDLL) -> int:
-    def die_with_supervisor() -> None:
-        libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
+def _start_server(server: dict[str, object], folder: Path) -> int:
     with open(str(server["log"]), "wb") as log:
         process = subprocess.Popen(
             server["command"],  # type: ignore[call-overload]  # the owner wrote it
@@ -58,7 +56,7 @@ def _start_server(server: dict[str, object], folder: Path, libc: ctypes.CDLL) ->
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=die_with_supervisor,  # noqa: PLW1509  # this process has one thread
+            preexec_fn=signal_on_parent_death(signal.SIGKILL),  # noqa: PLW1509  # this process has one thread
         )
     # `_reap_exited` waits for it, together with adopted orphans; Popen must not.
     process.returncode = 0

@@ -6,9 +6,7 @@ process outlives this one.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from events.cli.app import holds_log, open_run
 from events.facts.errors import BadInput
 from events.facts.log import first_event, run_started
 from events.facts.streams import RUN
+from events.process.child_processes import end_processes, start_process
 from events.projections.run_summary import CompletionCount
 from events.text.safe_text import one_line
 from graph.settings.config import Config
@@ -47,7 +46,6 @@ MACHINE_SETTINGS: Final = frozenset(
     }
 )
 """Settings that fit a run to a machine and change results by rounding only, so that a run may have others than its plan."""
-_SET_PDEATHSIG: Final = 1
 _TAIL_BYTES: Final = 4096
 """Bytes at the end of a process's output in which its last line is searched."""
 
@@ -63,7 +61,8 @@ class RunProcess:
         self.state: RunState = "waiting"
         """`busy`: another process plays it, such as that of a killed command, which ends soon."""
         self.samples = CompletionCount()
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        """Its last process; None where it was not started here."""
 
     @property
     def begun(self) -> bool:
@@ -95,9 +94,9 @@ class RunProcess:
         """Update its state from its log and process."""
         if self.state in ("finished", "failed"):
             return
-        code = None if self._process is None else self._process.poll()
+        code = None if self.process is None else self.process.poll()
         over = self._read()
-        if self._process is not None and code is None:
+        if self.process is not None and code is None:
             self.state = "playing"
         elif over:
             self.state = "finished"
@@ -116,42 +115,15 @@ class RunProcess:
             return first_event(log, RUN, "run_finished") is not None
 
     def start(self) -> None:
-        """Start or resume it, in a session of its own, so that Ctrl-C in the terminal does not reach it directly."""
+        """Start or resume it."""
         file = self.folder.with_suffix(".toml")
         file.write_text(to_toml(self.config), encoding="utf-8")
         new = (str(file), "--name", self.cell.run, "--runs", str(self.folder.parent))
         arguments = ("--resume", str(self.folder)) if self.begun else new
-        libc = ctypes.CDLL(None)
-
-        def end_with_parent() -> None:
-            libc.prctl(_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
+        command = [sys.executable, "-m", "graph.run", "--plain", *arguments]
         with self.output.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "graph.run", "--plain", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                preexec_fn=end_with_parent,  # noqa: PLW1509  # this process has one thread
-            )
+            self.process = start_process(command, output, {"OMP_NUM_THREADS": "1"}, on_parent_death=signal.SIGTERM)
         self.state = "playing"
-
-    def stop(self) -> None:
-        """Send SIGTERM to its process."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-
-    def wait(self, deadline: float) -> None:
-        """Wait for its process to end, and kill it at the deadline (of `time.monotonic`)."""
-        if self._process is None:
-            return
-        try:
-            self._process.wait(timeout=max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
     @property
     def last_line(self) -> str:
@@ -166,11 +138,11 @@ class RunProcess:
     @property
     def error_summary(self) -> str:
         """How its process failed, and its last error message."""
-        assert self._process is not None
+        assert self.process is not None
         lines = [line.strip() for line in self.output.read_text(errors="replace").splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]
         last = (errors or lines or ["no output"])[-1].removeprefix("error: ")[:300]
-        code = self._process.returncode
+        code = self.process.returncode
         reason = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
         return f"{reason}: {last}"
 
@@ -223,11 +195,7 @@ def play(
                 return
             time.sleep(POLL_S)
     finally:
-        for run in runs:
-            run.stop()
-        deadline = time.monotonic() + GRACE_S
-        for run in runs:
-            run.wait(deadline)
+        end_processes([run.process for run in runs if run.process is not None], GRACE_S)
 
 
 def _is_locked(folder: Path) -> bool:
