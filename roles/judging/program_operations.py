@@ -108,12 +108,9 @@ class _LoopLimiter(ast.NodeTransformer):
         node.body[first:first] = ast.parse(f"{_STEPS} = iter(range({MAX_LOOP_STEPS}))").body
         return node
 
-    def visit_For(self, node: ast.For) -> ast.For:
+    def visit_For(self, node: ast.For | ast.While) -> ast.For | ast.While:
         self.generic_visit(node)
         node.body[:0] = _STEP
         return node
 
-    def visit_While(self, node: ast.While) -> ast.While:
-        self.generic_visit(node)
-        node.body[:0] = _STEP
-        return node
+    visit_While = visit_For

@@ -70,7 +70,6 @@ def _steps() -> tuple[Step, ...]:
 
 
 _BY_PHRASE: Final = {(s.operation.family, s.phrase): s for s in _steps()}
-_BY_LINE: Final = {(s.operation.family, s.line): s for s in _steps()}
 _POOL: Final = {
     (family, rare): tuple(o for o in OPERATIONS if o.family == family and o.rare == rare)
     for family in FAMILIES
@@ -106,18 +105,6 @@ def read_statement(text: str) -> Composition | None:
             steps = [_BY_PHRASE.get((family, phrase)) for phrase in phrases]
             return tuple(s for s in steps if s) if all(steps) else None
     return None
-
-
-def read_program(text: str, family: Family) -> Composition | None:
-    """The composition that a program of known lines stands for; None for any other text (also the identity).
-
-    Comments are passed over: what a program does is in its code.
-    """
-    lines = [line for line in text.rstrip().split("\n") if not line.startswith(_COMMENT)]
-    if len(lines) < 3 or lines[0] != "def f(x):" or lines[-1] != "    return x":
-        return None
-    steps = [_BY_LINE.get((family, line)) for line in lines[1:-1]]
-    return tuple(s for s in steps if s) if all(steps) else None
 
 
 def truth(text: str) -> str | None:

@@ -28,8 +28,12 @@ SIZES = {"train": 400, "validation": 100, "test": 200, "goalposts": 100}
 
 
 def agrees(proposal: Proposal) -> bool:
-    steps, family = world.read_statement(proposal.message), world.family_of(proposal.message)
-    return steps is not None and family is not None and steps == world.read_program(proposal.program, family)
+    steps = world.read_statement(proposal.message)
+    return steps is not None and code_lines(proposal.program) == code_lines(world.program(steps))
+
+
+def code_lines(program: str) -> list[str]:
+    return [line for line in program.rstrip().split("\n") if not line.lstrip().startswith("#")]
 
 
 def shipped(split: str, folder: Path = QUESTIONS) -> list[Question]:
@@ -51,12 +55,9 @@ async def pass_rate(model: TransformersModel, ask: Callable[[Question], Rendered
     requests = [GenerationRequest(ask(q).text, 10, i, Sampling(max_tokens=48)) for i, q in enumerate(questions)]
     right = 0
     for question, reply in zip(questions, await model.generate(requests), strict=True):
-        family = world.family_of(question.statement)
-        assert family is not None
         for completion in reply.completions:
             program = parse_program(completion.text)
-            steps = world.read_program(program, family) if isinstance(program, str) else None
-            right += steps == world.read_statement(question.statement)
+            right += isinstance(program, str) and code_lines(program) == code_lines(question.program or "")
     return right / 400
 
 
