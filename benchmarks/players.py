@@ -41,7 +41,7 @@ from graph.play.player_log import PlayerLog, player_name
 from graph.play.shares import SharePlayer
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
-from graph.settings.seeds import rng
+from graph.settings.seeds import seeded_rng
 from graph.setup.session import COORDINATOR
 from roles.judging.similarity import NgramEmbedding, Novelty
 from roles.model import Completion, Encoding, GenerationReply, GenerationRequest, Model
@@ -79,7 +79,7 @@ class DelayedModel:
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
         """See `roles.model.Model`."""
-        await asyncio.sleep(rng(requests[0].seed, "latency").lognormvariate(math.log(self._latency_s), SPREAD))
+        await asyncio.sleep(seeded_rng(requests[0].seed, "latency").lognormvariate(math.log(self._latency_s), SPREAD))
         return [
             GenerationReply(POLICY, (1, 2, 3), tuple(map(_completion, [request.seed] * request.count))) for request in requests
         ]
@@ -282,7 +282,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the moments of kills.")] = 0,
 ) -> None:
     """Play runs with several players, and print a line of JSON for each."""
-    chance, stamp, done = rng(seed, "kills"), f"players{os.getpid()}", 0
+    rng, stamp, done = seeded_rng(seed, "kills"), f"players{os.getpid()}", 0
     first: dict[int, Any] = {}
     # Imported here, once, and not in every player.
     NgramEmbedding()
@@ -302,7 +302,7 @@ def main(
     while done < kills:
         where = f"{url}?run={stamp}.k{number}"
         config = settings(shares, episodes, iterations)
-        died = kill_often(where, config, latency, 4, chance)
+        died = kill_often(where, config, latency, 4, rng)
         done, number = done + died, number + 1
         assert record(where) == first[shares][1], "after kills, other facts were recorded"
         typer.echo(json.dumps({"run": number, "kills": died, "in all": done, "episodes": len(first[shares][1]), "equal": True}))

@@ -27,7 +27,7 @@ from events.facts.types import AttemptsMade, AttemptsVerified, EpisodeFinished, 
 from events.facts.values import BlobHash, Digest, Generation, QuestionId, Verdict
 from events.stores import open_log
 from events.stores.postgres import PostgresLog
-from graph.settings.seeds import rng
+from graph.settings.seeds import seeded_rng
 
 POLICY = Digest("0" * 64)
 QUESTION = QuestionId("1" * 64)
@@ -55,7 +55,7 @@ class World:
 
     def waits(self, player: int, iteration: int) -> list[float]:
         """Seconds before each append of a player but the opening: the batch with its repetitions, verdicts, the end."""
-        chance = rng(player, "scale", iteration)
+        chance = seeded_rng(player, "scale", iteration)
         batch = chance.lognormvariate(math.log(self.batch_s), self.spread)
         while chance.random() < self.death:
             batch += self.restart_s + chance.random() * batch

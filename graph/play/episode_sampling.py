@@ -19,7 +19,7 @@ from graph.play.given_texts import certain_questions, surveyed_answers
 from graph.play.pool import levelled_documents, made_pool
 from graph.recipes.recipe import EpisodePlan, GivenTexts
 from graph.settings.config import Config
-from graph.settings.seeds import derive_seed, rng
+from graph.settings.seeds import derive_seed, seeded_rng
 from roles.generation_record import put_question
 
 
@@ -88,9 +88,9 @@ class _Sampler:
         ):
             # A generator of its own for each purpose, so that the number of guided episodes does not change which real
             # questions are drawn.
-            drawn = rng(self.config.seed, purpose, self.iteration)
-            for question in drawn.sample(list(pool), min(count, len(pool))):
-                yield self._episode(number, purpose, question, drawn.choice(plan.axes))
+            rng = seeded_rng(self.config.seed, purpose, self.iteration)
+            for question in rng.sample(list(pool), min(count, len(pool))):
+                yield self._episode(number, purpose, question, rng.choice(plan.axes))
                 number += 1
         if plan.texts is not None:
             yield from self._giving_texts(plan.texts, pools.practice)
@@ -125,8 +125,8 @@ class _Sampler:
         if texts.certain != "unsaid":
             certain = certain_questions(texts, surveyed_answers(self.log, self.iteration))
             pool = [question for question in pool if question.id in certain]
-        drawn = rng(self.config.seed, "texts", self.iteration)
-        for number, question in enumerate(drawn.sample(list(pool), min(self.config.play.practice, len(pool)))):
+        rng = seeded_rng(self.config.seed, "texts", self.iteration)
+        for number, question in enumerate(rng.sample(list(pool), min(self.config.play.practice, len(pool)))):
             episode = self._episode(number, "practice", question, self.plan.axes[0])
             yield replace(episode, gives_text=True, certain=certain.get(question.id))
 
@@ -138,19 +138,19 @@ class _Sampler:
             # Positions depend on how fast each player was.
             accepted.sort(key=lambda event: (event.stream, event.version))
         buffer: list[Question | BlobHash] = [*seeds, *fold(AcceptedQuestions(), accepted).open]
-        drawn = rng(self.config.seed, "unguided", self.iteration)
+        rng = seeded_rng(self.config.seed, "unguided", self.iteration)
         for number in range(first, first + self.config.play.episodes):
-            shown = drawn.sample(buffer, min(self.plan.references, len(buffer)))
+            shown = rng.sample(buffer, min(self.plan.references, len(buffer)))
             blobs = tuple(put_question(self.log, source) if isinstance(source, Question) else source for source in shown)
-            yield replace(self._episode(number, "unguided", blobs[0], drawn.choice(self.plan.axes)), references=blobs)
+            yield replace(self._episode(number, "unguided", blobs[0], rng.choice(self.plan.axes)), references=blobs)
 
     def _on_topics(self, examples: Mapping[str, Sequence[Question]], first: int) -> Iterator[SampledEpisode]:
         """Episodes on each topic in turn; those of one topic have one example, so that their prompts are equal."""
-        drawn = rng(self.config.seed, "topics", self.iteration)
-        shown = [(topic, drawn.choice(questions)) for topic, questions in examples.items()]
+        rng = seeded_rng(self.config.seed, "topics", self.iteration)
+        shown = [(topic, rng.choice(questions)) for topic, questions in examples.items()]
         for number in range(self.config.play.episodes):
             topic, example = shown[number % len(shown)]
-            yield self._episode(first + number, "unguided", example, drawn.choice(self.plan.axes), topic)
+            yield self._episode(first + number, "unguided", example, rng.choice(self.plan.axes), topic)
 
     def _about_documents(self, documents: Sequence[Question], first: int) -> Iterator[SampledEpisode]:
         """Episodes about documents: each at every level; those of one document and level have one prompt."""

@@ -20,7 +20,7 @@ from events.pure.answer_parsing import Malformed, parse_program
 from events.pure.program_structure import structure_hash
 from graph.play.context import NodeContext
 from graph.recipes.recipe import GivenTexts
-from graph.settings.seeds import rng
+from graph.settings.seeds import seeded_rng
 from roles.generation_record import completion_texts
 from roles.given_text import give_text
 
@@ -84,7 +84,7 @@ def certain_questions(texts: GivenTexts, answers: Mapping[QuestionId, SurveyedAn
 
 def given_text(context: NodeContext, texts: GivenTexts, question: Question, certain: bool | None, seed: int) -> TextGiven:
     """The text that an episode gives; BadInput if it is too long, or there is none."""
-    refusal = rng(seed, "refusal").choice(texts.refusals) if texts.refusals and certain is False else None
+    refusal = seeded_rng(seed, "refusal").choice(texts.refusals) if texts.refusals and certain is False else None
     return give_text(
         context.log,
         context.solver.model.encoding,

@@ -21,7 +21,7 @@ from graph.play.recorded import recorded
 from graph.play.state import EpisodeState, PlayState, fold_episode, pass_rate_task, training_task
 from graph.play.verification import judge, validate
 from graph.recipes.recipe import Survey
-from graph.settings.seeds import derive_seed, rng
+from graph.settings.seeds import derive_seed, seeded_rng
 
 
 @recorded("episode", fold_episode)
@@ -134,7 +134,7 @@ async def _attempt(
 ) -> AttemptsMade:
     question, plan = read_question(context.log, blob), context.plan(episode.iteration)
     key, sampling = (purpose, task, question.id), context.play.student.sampling
-    pair = None if task == "induction" else rng(episode.seed, "pair", *key).randrange(len(question.pairs))
+    pair = None if task == "induction" else seeded_rng(episode.seed, "pair", *key).randrange(len(question.pairs))
     generation = await context.solver.answer(
         question,
         task,

@@ -18,7 +18,7 @@ from events.facts.values import LEVELS, BlobHash, Level, Question
 from graph.play.context import NodeContext
 from graph.recipes.recipe import EpisodePlan
 from graph.settings.config import Config
-from graph.settings.seeds import rng
+from graph.settings.seeds import seeded_rng
 
 
 def levelled_documents(
@@ -27,7 +27,7 @@ def levelled_documents(
     """What each episode of an iteration is to be about: for a pool everything once, else as much as `play.episodes` allows."""
     if plan.pools is not None:
         return ((document, level) for document in documents for level in LEVELS)
-    shuffled = rng(config.seed, "documents", iteration).sample(list(documents), len(documents))
+    shuffled = seeded_rng(config.seed, "documents", iteration).sample(list(documents), len(documents))
     repeated = ((document, level) for document in shuffled for level in LEVELS for _ in range(config.documents.proposals))
     return islice(repeated, config.play.episodes)
 
@@ -52,9 +52,9 @@ def record_pool(context: NodeContext, config: Config, streams: Sequence[str], it
     order = context.plan(iteration).pools
     if order is None:
         return
-    log, novelty, drawn = context.log, context.novelty.empty(), rng(config.seed, "pool")
+    log, novelty, rng = context.log, context.novelty.empty(), seeded_rng(config.seed, "pool")
     written = [pooled for stream in streams for pooled in _written(log, stream)]
-    drawn.shuffle(written)
+    rng.shuffle(written)
     written.sort(key=lambda pooled: LEVELS.index(pooled.level))
     kept: list[PooledQuestion] = []
     for pooled in reversed(written):
@@ -63,7 +63,7 @@ def record_pool(context: NodeContext, config: Config, streams: Sequence[str], it
             novelty.add(question)
             kept.insert(0, pooled)
     if order == "shuffled":
-        drawn.shuffle(kept)
+        rng.shuffle(kept)
     made = PoolMade(iteration=iteration, questions=tuple(kept), similar=len(written) - len(kept))
     log.append(RUN, [made], key=f"pool made@{iteration}")
 

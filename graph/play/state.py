@@ -28,7 +28,7 @@ from events.facts.types import (
     QuestionValidated,
 )
 from events.facts.values import Axis, BlobHash, EpisodePurpose, Level, Seat, Task, Value
-from graph.settings.seeds import rng
+from graph.settings.seeds import seeded_rng
 
 
 class PendingAttempts(Value):
@@ -158,7 +158,7 @@ def _attempted(state: EpisodeState, version: int, fact: AttemptsMade) -> dict[st
 
 def training_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
     """The task in which the student learns from a seat's question, drawn uniformly (arXiv 2603.15957, section 3.5)."""
-    return rng(seed, "task", seat).choice(tasks)
+    return seeded_rng(seed, "task", seat).choice(tasks)
 
 
 def pass_rate_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:

@@ -30,7 +30,7 @@ from graph.play.trainer_process import TrainerProcess
 from graph.play.verification import teacher_reward
 from graph.play.weight_sync import LogprobDifference
 from graph.settings.config import Config
-from graph.settings.seeds import rng
+from graph.settings.seeds import seeded_rng
 from roles.model import Model
 
 EXAM = "goalposts of trials"
@@ -127,7 +127,7 @@ class TrialRunner:
     async def _passed(self, iteration: int, stream: str) -> int:
         """How many of the iteration's goalposts the served weights pass greedily; their answers go to a stream."""
         pool, count = list(self.goalposts), self.config.trials.questions
-        questions = rng(self.config.seed, "trials", iteration).sample(pool, count)
+        questions = seeded_rng(self.config.seed, "trials", iteration).sample(pool, count)
         sampling = Sampling(temperature=0, max_tokens=self.config.play.student.max_tokens)
         settings = self.evaluator.settings.model_copy(update={"attempts": 1, "sampling": sampling})
         passed = await replace(self.evaluator, settings=settings).ask(stream, EXAM, questions)

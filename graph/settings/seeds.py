@@ -12,6 +12,6 @@ def derive_seed(seed: int, *path: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def rng(seed: int, *path: object) -> random.Random:
+def seeded_rng(seed: int, *path: object) -> random.Random:
     """A random generator for a path of names."""
     return random.Random(derive_seed(seed, *path))  # noqa: S311 (draws, not secrets)

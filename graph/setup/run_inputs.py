@@ -22,7 +22,7 @@ from graph.settings.configure import naming_setting
 from graph.settings.gguf_folder import gguf_source, is_gguf
 from graph.settings.model_location import model_folder
 from graph.settings.refusals import refuse_unworkable
-from graph.settings.seeds import rng
+from graph.settings.seeds import seeded_rng
 from roles.judging.similarity import Embedding, embedding
 from roles.prompt import Prompts
 from roles.questions.load import load_questions
@@ -155,7 +155,7 @@ def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:
             f"The recipe {config.recipe} shows its teacher programs of training questions, and none of {config.practice!r}"
             " has a function as its program; set practice to questions that have."
         )
-    return tuple(rng(config.seed, "seeds").sample(seeds, min(plan.seeds, len(seeds))))
+    return tuple(seeded_rng(config.seed, "seeds").sample(seeds, min(plan.seeds, len(seeds))))
 
 
 def _with_programs(config: Config, questions: QuestionSet) -> tuple[Question, ...]:

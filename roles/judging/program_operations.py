@@ -113,4 +113,4 @@ class _LoopLimiter(ast.NodeTransformer):
         node.body[:0] = _STEP
         return node
 
-    visit_While = visit_For
+    visit_While = visit_For  # noqa: N815  # the name that `ast` looks for

@@ -42,7 +42,7 @@ def written(*statements_and_levels):
 def pool_of(name, log, streams, **documents):
     """What the recipe makes of it: statements with their levels, in order, and how many were left out."""
     config = Config(recipe=name, documents={"iterations": 1, **documents})
-    context = SimpleNamespace(log=log, novelty=Novelty(NgramEmbedding()), recipe=config.algorithm())
+    context = SimpleNamespace(log=log, novelty=Novelty(NgramEmbedding()), plan=config.algorithm().plan.at)
     record_pool(context, config, streams, iteration=1)
     assert not list(log.read("run")), "the first stage makes none"
     record_pool(context, config, streams, iteration=2)
