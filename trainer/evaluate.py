@@ -26,7 +26,6 @@ from events.facts.errors import BadInput
 from events.facts.log import Log, first_fact, read_facts, run_started
 from events.facts.streams import policy_evaluation_stream
 from events.facts.types import EvaluationFinished, PolicyProbed, PolicyUpdated
-from events.facts.values import Digest
 from events.process import shutdown
 from events.process.activity import Activity
 from events.pure.estimators import CONFIDENCE, pass_at_k, pass_at_k_interval
@@ -36,6 +35,7 @@ from events.text.validation import first_problem
 from graph.settings.config import Config, EvaluateSettings
 
 if TYPE_CHECKING:
+    from graph.setup.named_policies import Checkpoint
     from roles.model import Model
     from roles.questions.question_set import QuestionSet, Split
 
@@ -49,10 +49,7 @@ class EvaluatedPolicy:
     log: Log
     folder: Path
     config: Config
-    weights: Path
-    policy: Digest
-    iteration: int
-    """Iterations that it has learned from."""
+    checkpoint: Checkpoint
 
 
 @app.command()
@@ -98,10 +95,9 @@ def main(
                 settings = settings.model_copy(update={"certainty": True})
                 _check_certainty(evaluated, settings)
             chosen_ks = _parse_ks(ks, settings.attempts)
-            question_list = question_set(evaluated.config, name, evaluated.weights)
-        print_note(
-            f"Evaluating {evaluated.policy[:SHORT]} on {question_list.name}; everything is recorded in {evaluated.folder}."
-        )
+            question_list = question_set(evaluated.config, name, evaluated.checkpoint.weights)
+        what = f"{evaluated.checkpoint.policy[:SHORT]} on {question_list.name}"
+        print_note(f"Evaluating {what}; everything is recorded in {evaluated.folder}.")
         seed = evaluated.config.seed if seed is None else seed
         try:
             stream, result, calibration = shutdown.run(evaluate(evaluated, question_list, settings, seed, activity))
@@ -119,7 +115,7 @@ def _check_certainty(evaluated: EvaluatedPolicy, settings: EvaluateSettings) -> 
     """BadInput if the student cannot be asked whether it is sure."""
     from graph.settings.refusals import refuse_unworkable
 
-    refuse_unworkable(evaluated.config.model_copy(update={"evaluate": settings}), evaluated.weights, plays=False)
+    refuse_unworkable(evaluated.config.model_copy(update={"evaluate": settings}), evaluated.checkpoint.weights, plays=False)
 
 
 def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
@@ -130,6 +126,7 @@ def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
     """
     from graph.settings.paths import with_absolute_paths
     from graph.setup.folder import recorded_settings
+    from graph.setup.named_policies import Checkpoint
 
     log = open_run(str(folder))
     start = run_started(log)
@@ -143,7 +140,8 @@ def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
     weights = folder / "weights" / digest
     if not weights.is_dir():
         raise BadInput(f"The weights {digest} are not in {weights.parent} any more; learn.keep says how many stay.")
-    return EvaluatedPolicy(log, folder, config, weights, digest, learned[digest])
+    probe = next((probe for probe in read_facts(log, PolicyProbed) if probe.digest == digest), None)
+    return EvaluatedPolicy(log, folder, config, Checkpoint(weights, digest, learned[digest], probe))
 
 
 def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolicy:
@@ -154,7 +152,7 @@ def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolic
     """
     from graph.settings.configure import configure
     from graph.setup.folder import create_run
-    from graph.setup.named_policies import refuse_unknown_model
+    from graph.setup.named_policies import Checkpoint, refuse_unknown_model
     from graph.setup.run_inputs import read_inputs
 
     refuse_unknown_model(spec)
@@ -162,7 +160,7 @@ def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolic
     run_inputs = read_inputs(config)
     folder = runs / f"evaluation-{run_inputs.digest[:NAME_DIGITS]}"
     log = open_run(str(folder)) if holds_log(folder) else create_run(folder, config, run_inputs, learns=False)
-    return EvaluatedPolicy(log, folder, config, run_inputs.model, run_inputs.digest, 0)
+    return EvaluatedPolicy(log, folder, config, Checkpoint(run_inputs.model, run_inputs.digest))
 
 
 def _settings(base: EvaluateSettings, temperature: float | None, **others: int | None) -> EvaluateSettings:
@@ -230,12 +228,13 @@ async def evaluate(
     from graph.setup.assemble import make_evaluator, make_runner, prepare_sandbox
     from roles.prompt import Prompts
 
-    log, config = evaluated.log, evaluated.config.model_copy(update={"evaluate": settings, "seed": seed})
+    log, checkpoint = evaluated.log, evaluated.checkpoint
+    config = evaluated.config.model_copy(update={"evaluate": settings, "seed": seed})
     questions = question_list.questions[: settings.questions]
     templates = Prompts.named(config.prompts)
     asked = "".join(templates.hashes("certainty").values()) if settings.certainty else ""
     name = evaluation_name(question_list.name, questions, settings, templates.digest + asked)
-    stream = policy_evaluation_stream(name, evaluated.policy, seed)
+    stream = policy_evaluation_stream(name, checkpoint.policy, seed)
     done, calibration = first_fact(log, stream, EvaluationFinished), first_fact(log, stream, CalibrationFinished)
     if done is not None and (calibration or not settings.certainty):
         return stream, done, calibration
@@ -245,9 +244,9 @@ async def evaluate(
         await prepare_sandbox(runner, activity)
         model = await _serve(evaluated, stack, activity)
         evaluator = make_evaluator(
-            log, config, templates, question_list.rules, model, runner, activity, evaluated.weights, in_run=False
+            log, config, templates, question_list.rules, model, runner, activity, checkpoint.weights, in_run=False
         )
-        result = await evaluator.evaluate_in(stream, name, questions, evaluated.iteration)
+        result = await evaluator.evaluate_in(stream, name, questions, checkpoint.iteration)
         return stream, result, first_fact(log, stream, CalibrationFinished)
 
 
@@ -256,18 +255,16 @@ async def _serve(evaluated: EvaluatedPolicy, stack: AsyncExitStack, activity: Ac
     from graph.play.weight_sync import WeightSyncChecker
     from graph.setup.folder import run_lock
     from graph.setup.model_source import PolicyWeights, open_models
-    from graph.setup.named_policies import Checkpoint, serve_checkpoint
+    from graph.setup.named_policies import serve_checkpoint
 
-    config, stored = evaluated.config, PolicyWeights(evaluated.weights, evaluated.policy)
+    config, checkpoint = evaluated.config, evaluated.checkpoint
+    stored = PolicyWeights(checkpoint.weights, checkpoint.policy)
     if config.serve.urls:
         # The servers get other weights, with which a run in progress must not play.
         stack.enter_context(run_lock(evaluated.folder))
     policy = config.policy_of["student"]
     opened = await stack.enter_async_context(open_models(config, {policy: stored}, evaluated.folder, activity))
     model = opened[policy]
-    probes = read_facts(evaluated.log, PolicyProbed)
-    probe = next((fact for fact in probes if fact.digest == evaluated.policy), None)
-    checkpoint = Checkpoint(evaluated.weights, evaluated.policy, evaluated.iteration, probe)
     with activity.task("checking the served weights"):
         await serve_checkpoint(model, policy, checkpoint, WeightSyncChecker(exact=config.exact))
     return model

@@ -127,15 +127,16 @@ class Trainer:
             self._log.append(RUN, [RunFinished(iterations=iterations)])
 
     def _update(self, cursor: Cursor, end: Event) -> list[Event]:
+        """Make an update, or a trial, and append it; the events that the policy's stream got."""
         began = time.monotonic()
         iteration = self._schedule.rollouts(cursor, end)
-        tried = self._tried(cursor, iteration, end)
-        if tried is None:
+        promoted = self._promoted_trial(cursor, iteration, end)
+        if promoted is None:
             steps, digest = self._learn(cursor, self._schedule.step_batches(cursor, iteration))
         else:
-            steps, digest = list(tried.steps), tried.digest
+            steps, digest = list(promoted.steps), promoted.digest
         self._schedule.check("weights", cursor, end, digest)
-        served = digest != cursor.digest and not cursor.source and tried is None
+        served = digest != cursor.digest and not cursor.source and promoted is None
         probes = [self._policies.probe(cursor.name)] if served else []
         if not self._world.is_leader:
             # Wait until the leader has appended, then read what it appended.
@@ -151,7 +152,7 @@ class Trainer:
             pruned = prune.prunable_digests(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
             facts = [fact, *probes, *([WeightsPruned(digests=pruned)] if pruned else [])]
         observed = {"seconds": seconds}
-        if tried is None:
+        if promoted is None:
             observed["tokens_per_second"] = sum(step.tokens for step in steps) / seconds
         key = f"update@{cursor.version}"
         events = self._log.append(cursor.stream, facts, expected=cursor.version, observed=observed, key=key)
@@ -163,8 +164,8 @@ class Trainer:
         self._world.broadcast("appended")
         return events
 
-    def _tried(self, cursor: Cursor, iteration: IterationRollouts, end: Event) -> TrialLearned | None:
-        """The trial, made in this run, whose student an update promotes; None where it has to be learned, or there is none."""
+    def _promoted_trial(self, cursor: Cursor, iteration: IterationRollouts, end: Event) -> TrialLearned | None:
+        """The trial of this run whose weights an update takes over; None where the update has to be learned."""
         trial = iteration.trial
         if trial is None or isinstance(end.fact, TrialStarted) or "student" not in POLICY_ROLES[cursor.name] or cursor.source:
             return None
