@@ -17,6 +17,7 @@ from tests.support.tiny_model import TinyModelRun, load_model, logprobs, tiny_we
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn import step
 from trainer.learn.loop import Trainer
+from trainer.learn.policies import PolicyStore
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,16 @@ def test_there_is_a_probe_of_the_first_weights_and_with_every_update_one_of_its_
         ).tolist()
         assert list(probe.logprobs) == pytest.approx(logprob_list, abs=1e-5)
     assert len({probe.logprobs for probe in probes}) == 3
+
+
+def test_weights_that_two_policies_begin_with_are_loaded_for_one_probe(tell, run, monkeypatch, made) -> None:
+    example, probed, probe_stored = tell(policies="separate"), [], PolicyStore.probe_stored
+    monkeypatch.setattr(PolicyStore, "probe_stored", lambda *given: probed.append(given[1:]) or probe_stored(*given))
+    trainer(example, run).prepare()
+    assert [digest for _, digest in probed] == [made[1]]
+    facts = [event.fact for name in ("teacher", "student") for event in example.log.read(f"policy/{name}")]
+    assert [fact.digest for fact in facts] == [made[1]] * 2
+    assert facts[0] == facts[1]
 
 
 def test_a_run_of_a_version_without_probes_gets_those_that_play_may_need(tell, run, made) -> None:

@@ -67,10 +67,15 @@ class Trainer:
                 self._policies.load(cursor)
 
     def _probe(self) -> None:
+        # Policies may have the same weights, as at the start.
+        facts_of: dict[Digest, PolicyProbed] = {}
         for name, cursor in self._cursors.items():
             probed = {fact.digest for fact in read_facts(self._log, PolicyProbed, cursor.stream)}
             newest = replay.policy_digests(self._log, name, self._start)[-1 - self._config.learn.staleness :]
-            facts = [self._policies.probe_stored(name, digest) for digest in dict.fromkeys(newest) if digest not in probed]
+            waiting = [digest for digest in dict.fromkeys(newest) if digest not in probed]
+            for digest in waiting:
+                facts_of[digest] = facts_of.get(digest) or self._policies.probe_stored(name, digest)
+            facts = [facts_of[digest] for digest in waiting]
             key = f"probe@{cursor.version}"
             for event in self._log.append(cursor.stream, facts, expected=cursor.version, key=key) if facts else ():
                 self._cursors[name] = self._cursors[name].advanced(event)
