@@ -10,8 +10,9 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -275,6 +276,25 @@ def _left(summary: RunSummary, iterations: int) -> str:
     return format_duration(pace * (iterations - ended[-1].number))
 
 
+def _before_and_after(name: str, label: str, evaluations: Sequence[EvaluationFinished]) -> Iterator[tuple[str, ...]]:
+    """Rows on a question set: a label, a figure of the first weights, empty where those were not evaluated, and of the last."""
+    first, last = evaluations[0] if evaluations[0].iteration == 0 else None, evaluations[-1]
+
+    def row(what: str, figure: Callable[[EvaluationFinished], str]) -> tuple[str, ...]:
+        return what, "" if first is None else figure(first), figure(last)
+
+    if name == "goalposts":
+        yield row(f"mean gap to {len(last.successes)} goalposts", lambda scores: f"{1 - scores.pass_at[1]:.3f}")
+        yield row("goalposts with a success", lambda scores: str(sum(map(bool, scores.successes.values()))))
+    ks = [k for k in sorted(last.pass_at) if k <= 20 and (first is None or k in first.pass_at)]
+    for k in dict.fromkeys(ks[:1] + ks[-1:]):
+        yield row(f"pass@{k} on {len(last.successes)} {label}", partial(_pass_at, k))
+
+
+def _pass_at(k: int, evaluation: EvaluationFinished) -> str:
+    return f"{evaluation.pass_at[k]:.3f}"
+
+
 def final_report(log: Log, folder: Path) -> RenderableType:
     """The table at the end of a run, and the commands that show more."""
     summary = fold(RunSummary(), log.read())
@@ -283,13 +303,8 @@ def final_report(log: Log, folder: Path) -> RenderableType:
         scores = [evaluation for evaluation in summary.evaluations if evaluation.name == name]
         if not scores:
             continue
-        first, last = scores[0], scores[-1]
-        if name == "goalposts":
-            table.add_row(f"mean gap to {len(first.successes)} goalposts", *(f"{1 - e.pass_at[1]:.3f}" for e in (first, last)))
-            table.add_row("goalposts with a success", *(str(sum(map(bool, e.successes.values()))) for e in (first, last)))
-        both = {k for k in first.pass_at.keys() & last.pass_at.keys() if k <= 20}
-        for k in sorted({min(both, default=1), max(both, default=1)} & both):
-            table.add_row(f"pass@{k} on {len(first.successes)} {label}", f"{first.pass_at[k]:.3f}", f"{last.pass_at[k]:.3f}")
+        for row in _before_and_after(name, label, scores):
+            table.add_row(*row)
     rejected: Counter[str] = Counter()
     for figures in summary.iterations.values():
         rejected = sum((seat.rejected for seat in figures.seats.values()), rejected)

@@ -81,6 +81,20 @@ def test_the_end_compares_before_and_after(played, tmp_path):
     assert copied.rstrip().endswith(next(iter(display_of(played).summary.goalposts))[:8])
 
 
+def test_figures_before_are_those_of_the_first_weights_alone(tmp_path):
+    def ends(first: bool) -> list[list[str]]:
+        log = MemoryLog()
+        run = example_run(log).run().goalpost()
+        (run.evaluate("goalposts", successes=0) if first else run).start().practice(passing=3).finish().update()
+        run.evaluate("goalposts", successes=5)
+        return [line.split("  ") for line in text(final_report(log, tmp_path)).splitlines() if "pass@20" in line]
+
+    assert [[cell.strip() for cell in row if cell] for row in ends(first=True)] == [
+        ["pass@20 on 1 goalposts", "0.000", "1.000"]
+    ]
+    assert [[cell.strip() for cell in row if cell] for row in ends(first=False)] == [["pass@20 on 1 goalposts", "1.000"]]
+
+
 def test_the_screen_shows_the_latest_steps_and_every_symptom(played, tmp_path):
     assert "KL old" in text(live_view(display_of(played), 40, ""))
     assert "warning: a server is slow" in text(live_view(display_of(played), 40, "", ["a server is slow"]))
