@@ -47,7 +47,7 @@ GROUPS = {
         Command("dpo", "trainer.warm_start:dpo", "Tune a model on pairs of passed and failed attempts."),
     ),
     "Questions, prompts, models": (
-        Command("questions", "roles.commands.questions:questions_app", "List, show and validate question sets."),
+        Command("questions", "roles.commands.questions:questions_app", "List, show, validate and make question sets."),
         Command("prompts", "roles.commands.prompts:prompts_app", "List prompt sets and render their prompts."),
         Command("serve", "roles.serve:app", "Start vLLM servers by hand; a run starts its own."),
     ),

@@ -1,4 +1,4 @@
-"""`questions`: lists the question sets, shows their questions, and validates their records.
+"""`questions`: lists the question sets, shows their questions, validates their records, and makes sets of what trials promoted.
 
 Records are untrusted text: they are made safe for a terminal, and JSON is ASCII. Nothing is executed, and private tests are
 counted, not shown.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,20 +17,26 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.cli.output import AsJson, Printer, print_json, print_note
+from events.cli.app import open_run
+from events.cli.output import AsJson, LogName, Printer, print_json, print_note
 from events.facts.errors import BadInput
+from events.facts.log import ReadableLog
+from events.facts.questions import read_question
+from events.facts.trial_facts import StudentPromoted
+from events.facts.types import EpisodeStarted, QuestionAccepted
+from events.facts.values import Question, QuestionId
 from events.text.safe_text import clean, markup, one_line
 from roles.prompt import Prompts
 from roles.questions.load import load_questions
 from roles.questions.named_sets import KEYS, SOURCES, RecordLabel, parse_spec
 from roles.questions.passable import PromptWindow, unpassable_reason
 from roles.questions.pocket_folders import POCKET_FOLDERS
-from roles.questions.question_set import Split
+from roles.questions.question_set import Split, save_questions
 from roles.questions.records import LeftOutRecord, QuestionRecord, RecordOutcome, read_question_records
 from roles.questions.spec import Values
 from sandbox.runner import Limits
 
-questions_app = typer.Typer(name="questions", help="Question sets: list, show and validate them.", no_args_is_help=True)
+questions_app = typer.Typer(name="questions", help="Question sets: list, show, validate and make them.", no_args_is_help=True)
 
 SetSpec = Annotated[str, typer.Argument(metavar="SPEC", help="A question set, as in a run's settings, or a JSONL file.")]
 Use = Annotated[Split, typer.Option(help="What it is for, which chooses among the splits of pocket and mbpp.")]
@@ -141,6 +148,37 @@ def validate(
     print_note(f"{good} good, {bad} bad, {left.total()} left out" + "".join(f"; {n}: {why}" for why, n in left.items()))
     if bad or not good:
         raise typer.Exit(1)
+
+
+@questions_app.command()
+def promoted(
+    run: LogName,
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where to write them; a file that is there is replaced.")],
+) -> None:
+    """Write the questions of the sets on which a student was promoted (docs/trials.md) as a set to train on."""
+    with closing(open_run(run, read_only=True)) as log:
+        questions = promoted_questions(log)
+    if not questions:
+        raise BadInput(f"{run} has promoted no student, so that no set of its questions is kept.")
+    save_questions(out, questions)
+    print_note(f"{len(questions)} questions in {out}")
+
+
+def promoted_questions(log: ReadableLog) -> list[Question]:
+    """The questions of all sets on which a student was promoted, each once, in the order in which they were asked."""
+    promotions = [event.fact for event in log.read(kinds={"student_promoted"})]
+    promoted_sets = {(fact.iteration, fact.set) for fact in promotions if isinstance(fact, StudentPromoted)}
+    streams: set[str] = set()
+    questions: dict[QuestionId, Question] = {}
+    for event in log.read(kinds={"episode_started", "question_accepted"}):
+        match event.fact:
+            case EpisodeStarted() as fact if (fact.iteration, fact.set) in promoted_sets:
+                streams.add(event.stream)
+                if fact.purpose == "practice":
+                    questions.setdefault(fact.question, read_question(log, fact.blob))
+            case QuestionAccepted() as fact if event.stream in streams:
+                questions.setdefault(fact.question, read_question(log, fact.blob))
+    return list(questions.values())
 
 
 def records_of(spec: str, split: Split) -> Iterator[RecordOutcome]:

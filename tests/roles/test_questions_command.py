@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 
 import pytest
 from typer.testing import CliRunner
 
 from events.facts.errors import BadInput
-from events.facts.values import IOPair, Question, canonical
+from events.facts.streams import RUN, episode_stream
+from events.facts.trial_facts import StudentPromoted
+from events.facts.types import EpisodeStarted, QuestionAccepted
+from events.facts.values import Digest, IOPair, Question, canonical
+from events.stores import open_log
 from roles.__main__ import app
 from roles.questions.hub import LIVECODEBENCH, TABLES
+from roles.questions.load import load_questions
 from roles.questions.named_sets import KEYS, SOURCES
 from tests.support.paths import ROOT
 
@@ -110,3 +116,38 @@ def test_the_examples_of_the_documents_are_questions(tmp_path):
     (example,) = re.findall(r"```json\n(.*?)```", DOC, re.DOTALL)
     (tmp_path / "mine.jsonl").write_text(example)
     assert "3 good, 0 bad" in run("validate", tmp_path / "mine.jsonl").stderr
+
+
+@pytest.fixture
+def tried(tmp_path):
+    """A log of four questions, in two sets each of two iterations: accepted ones and, last, a real one."""
+    with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
+        for number, (iteration, which) in enumerate([(1, 1), (1, 2), (2, 1), (2, 2)], 1):
+            asked = Question(statement=f"question {number}", private=(IOPair(input="1", output="2"),))
+            same = {"question": asked.id, "blob": log.put(canonical(asked)), "axis": "function"}
+            purpose = "practice" if number == 4 else "unguided"
+            facts = [EpisodeStarted(iteration=iteration, purpose=purpose, seed=0, set=which, **same)]
+            if number < 4:
+                facts.append(QuestionAccepted(seat="open", **same))
+            log.append(episode_stream(iteration, number), facts)
+    return tmp_path
+
+
+def promote(folder, *sets):
+    with closing(open_log(folder / "log.sqlite")) as log:
+        for iteration, which in sets:
+            policy = Digest("0" * 64)
+            log.append(RUN, [StudentPromoted(iteration=iteration, set=which, student=1, policy=policy, gain=0.5, window=1)])
+
+
+def test_questions_of_the_sets_on_which_a_student_was_promoted_become_a_question_set(tried):
+    promote(tried, (1, 2), (2, 2))
+    assert run("promoted", tried, "--out", tried / "best.jsonl").exit_code == 0
+    kept = load_questions(str(tried / "best.jsonl"), "train").questions
+    assert [each.statement for each in kept] == ["question 2", "question 4"]
+
+
+def test_where_nobody_was_promoted_there_is_no_question_set(tried):
+    with pytest.raises(BadInput, match="has promoted no student"):
+        run("promoted", tried, "--out", tried / "best.jsonl")
+    assert not (tried / "best.jsonl").exists()
