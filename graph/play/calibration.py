@@ -53,7 +53,7 @@ class Calibrator:
         if (recorded := first_fact(self.log, stream, CalibrationFinished)) is not None:
             return recorded
         answers = [answer for name in answers_in or (stream,) for answer in self._answers(name)]
-        with self.activity.task(f"asking how sure {finished.name} answers are", len(answers)) as task:
+        with self.activity.task(f"asking how sure {finished.name} answers are", len(answers), phase="evaluation") as task:
             sure = []
             for answer in answers:
                 sure.append(await self._sure(answer))
