@@ -227,13 +227,14 @@ def test_a_document_gets_what_stands_between_its_marks_and_the_plots_that_it_sho
         Prediction(**cell("held out", "before", "accuracy"), below=0.5),
         Prediction(**cell(*accuracy), above=("held out", "before", "accuracy")),
     )
-    names = ("runs", "calibration", "labels", "pass-rates", "reliability", "predictions")
+    names = ("runs", "calibration", "labels", "pass-rates", "reliability", "teacher", "predictions")
     text = filled(runs, f"Typed by hand.\n{marks(*names)}\nTyped, too.", *predictions)
     assert text.startswith("Typed by hand.\n<!-- runs: begin")
     assert text.endswith("\n<!-- predictions: end -->\nTyped, too.")
     assert "| held out | before | 2 | 100.0 % | 87.5 % | 75.0 % |" in text
     assert "| held out | `r_tuning` | 2 | 25.0 % (0.0 to 100.0) |" in text
     assert "| `sqlm` | 3 to 4 | 2 | 0 | – |" in text
+    assert "| `sqlm` | open questions |" in text
     assert "100.0 % against 50.0 %: +50.0 (+50.0 to +50.0) points" in text
     assert [line.split(" | ")[1] for line in text.splitlines() if "it rises" in line] == [
         "**HOLDS**",

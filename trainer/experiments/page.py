@@ -122,6 +122,7 @@ def parts(plan: ExperimentPlan, results: Results, plots: Sequence[Plot], folder:
         **tables,
         "predictions": "\n\n".join(predictions(plan, results)),
         **images,
+        "teacher": "\n\n".join(_teacher(results)),
         "costs": "\n\n".join(costs(results)),
     }
 
