@@ -28,7 +28,6 @@ from events.process import shutdown
 from events.process.console import detachable_console
 from events.text.safe_text import markup
 from graph.goalposts.goalpost_provenance import PROVENANCE_SUFFIX, GoalpostProvenance, PolicyResult
-from graph.run import play
 from graph.settings.config import Config
 from graph.settings.configure import configure, with_overrides
 from roles.questions.named_sets import SOURCES, parse_spec
@@ -193,6 +192,8 @@ def _further(job: _Job, folder: Path, goalpost_filter: GoalpostFilter) -> Path:
     fresh = not holds_log(run)
     if fresh or not _is_finished(run):
         print_note(f"training on the {len(goalpost_filter.left)} questions that are left, in {run}")
+        from graph.play_run import play
+
         play(run, config if fresh else None, None, detachable_console(stderr=True), plain=True)
     return run
 

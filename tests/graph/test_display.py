@@ -11,7 +11,7 @@ from events.process.activity import Activity
 from events.process.console import RaisingConsole
 from events.stores.memory import MemoryLog
 from graph.display import COLUMNS, RunMonitor, expected_iterations, final_report, live_view, progress_lines, show
-from graph.run import _display
+from graph.play_run import _display
 from graph.settings.config import Config, PlaySettings
 from tests.events.test_training_warnings import COLLAPSED, learned, step
 from tests.support.example_runs import example_run, question
