@@ -57,7 +57,7 @@ _LIBRARIES = """
     trainer.experiments.progress trainer.experiments.report trainer.job.job trainer.learn.loop trainer.learn.tuning
     trainer.learn.update_report events.stores.schema
 """.split()
-_CHILDREN = {"graph.run": 4, "trainer.experiment": 3, "trainer.gasp": 2}
+_CHILDREN = {"accelerate.commands.launch": 2, "graph.run": 4, "trainer.experiment": 3, "trainer.gasp": 2}
 """How many commands each may start."""
 _SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER = 1, 15, 36
 _MESSAGE_BYTES = 2**20
@@ -71,7 +71,9 @@ class ForkingPopen(subprocess.Popen):
 
     def _execute_child(self, *arguments: Any) -> None:
         bound = inspect.signature(super()._execute_child).bind(*arguments).arguments
-        command, files = bound["args"], [bound[name] for name in ("p2cread", "c2pwrite", "errwrite")]
+        # Without -u: what is forked writes when it ends, or more than a buffer.
+        command = [word for place, word in enumerate(bound["args"]) if (place, word) != (1, "-u")]
+        files = [bound[name] for name in ("p2cread", "c2pwrite", "errwrite")]
         ours = command[:2] == [sys.executable, "-m"] and command[2] in COMMANDS
         if not ours or self.waiting == []:
             super()._execute_child(*arguments)
@@ -174,6 +176,9 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     sys.argv[0] = str(module.__file__)
     ForkingPopen.waiting = [_fork_waiting() for _ in range(_CHILDREN.get(name, 0))]
     subprocess.Popen = ForkingPopen  # type: ignore[misc]
+    if name == "accelerate.commands.launch":
+        # It has the class by name.
+        import_module("torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler").Popen = ForkingPopen
     # What `tests.support.processes.running` looks for.
     ctypes.CDLL(None).prctl(_SET_NAME, name.encode(), 0, 0, 0)
     code: Any = 1
