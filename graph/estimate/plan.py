@@ -85,10 +85,12 @@ def _what(config: Config) -> Iterator[str]:
     yield f"model         {config.model}, {_whence(config.model)}"
     yield f"recipe        {config.recipe}: {RECIPES[config.recipe].__doc__}"
     stages = config.algorithm().plan.stages
-    practice = config.goalposts if config.practice == "goalposts" else config.practice
+    practice: tuple[str, Split] = (
+        (config.goalposts, "goalposts") if config.practice == "goalposts" else (config.practice, "train")
+    )
     yield f"goalposts     {_counted('goalposts', config.goalposts, 'goalposts')}"
     trained_on = any(stage.uses_real_questions or stage.references or stage.topics for stage in stages)
-    yield f"practice      {_counted('practice', practice, 'train') if trained_on else 'none'}"
+    yield f"practice      {_counted('practice', *practice) if trained_on else 'none'}"
     if any(stage.documents for stage in stages):
         yield f"documents     {_counted('documents.source', config.documents.source, 'documents')}"
     yield f"test          {_counted('test', config.test, 'test')}"
@@ -165,10 +167,11 @@ def _stage(config: Config, stage: EpisodePlan) -> str:
         return f"{many} up to {pool_size(config)} episodes, whose questions are the pool"
     if stage.plays_pool:
         return f"{many} {min(config.play.practice, pool_size(config))} questions of the pool"
-    real = f" and {config.play.practice} real questions" if stage.real_data else ""
+    real = f"{real_questions(config)} real questions" if stage.real_data else ""
+    proposed = f"{config.play.episodes} episodes" if stage.guided or stage.seats("unguided") else ""
     if stage.trials is None:
-        return f"{many} {config.play.episodes} episodes{real}"
-    episodes = f"{config.play.practice} real questions" if real else f"{config.play.episodes} episodes"
+        return f"{many} {' and '.join(filter(None, (proposed, real)))}"
+    episodes = real or proposed
     tried = config.trials
     students = f"{tried.students} student{'s' if tried.students > 1 else ''} of up to {tried.steps} steps each"
     return f"{many} {episodes} in {tried.sets} sets, and a trial of {students} on every set, on {tried.questions} goalposts"

@@ -12,10 +12,11 @@ from typing import Final
 
 from events.facts.errors import BadInput
 from graph.estimate.budget import Budget
+from graph.estimate.question_count import question_count
 from graph.settings.bfloat16 import GPU_FILE
 from graph.settings.config import Config
 from graph.settings.model_location import local_model_folder
-from graph.settings.refusals import refusals
+from graph.settings.refusals import few_goalposts, refusals
 from roles.questions.pocket_folders import POCKET_FOLDERS
 
 BFLOAT16_ROUNDING: Final = 1.0
@@ -44,6 +45,9 @@ def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
     folder = _here(config.model)
     with suppress(BadInput):  # a GGUF file that cannot be read, which the report says already
         yield from refusals(config, folder)
+    with suppress(BadInput):  # no such set, which the report says already
+        count = question_count(config.goalposts, "goalposts")
+        yield from few_goalposts(config, count) if count is not None else ()
     if budget is not None:
         yield from _of_the_model(config, budget, fetched=folder is not None)
 

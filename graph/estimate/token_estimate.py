@@ -119,7 +119,7 @@ def _tokens_of_stage(config: Config, plan: EpisodePlan, *, most: bool) -> TokenE
 def tokens_of_evaluation(config: Config, *, most: bool = False) -> TokenEstimate:
     """Completions and tokens of one evaluation, if each set has as many questions as `evaluate.questions` allows."""
     how = config.evaluate
-    answers = how.questions * how.attempts * (1 + (config.test != "none") + (config.validation != "none"))
+    answers = how.questions * how.attempts * sum(spec != "none" for spec in (config.goalposts, config.test, config.validation))
     return TokenEstimate(answers=answers, tokens=answers * _length(how.sampling.max_tokens, COMPLETION_TOKENS, most=most))
 
 

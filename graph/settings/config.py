@@ -271,7 +271,8 @@ class Config(BaseSettings):
     """CPU threads of each process that samples or trains; 0: one for small models, else the cores. Other numbers change the
     last bits of weights and logprobs."""
     goalposts: str = "pocket2"
-    """Question set, see docs/questions.md: `pocket2`, a JSONL file, or a benchmark (`livecodebench?paper=train`)."""
+    """Question set, see docs/questions.md: `pocket2`, a JSONL file, or a benchmark (`livecodebench?paper=train`); or `none`
+    for recipes that play without."""
     practice: str = "pocket"
     """Question set for real-data RL, and of the open seat's first references; or `goalposts`."""
     test: str = "pocket"

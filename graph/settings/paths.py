@@ -33,7 +33,8 @@ def with_absolute_paths(config: Config, log: Log) -> Config:
     paths = {key: _set(base, getattr(config, key)) for key in _SETS}
     paths |= {"model": _file(base, config.model, *POCKET_FOLDERS), "prompts": _prompts(base, config.prompts)}
     verify = config.verify.model_copy(update={"embedding": _file(base, config.verify.embedding, "ngrams")})
-    return config.model_copy(update={**paths, "verify": verify})
+    documents = config.documents.model_copy(update={"source": _set(base, config.documents.source)})
+    return config.model_copy(update={**paths, "verify": verify, "documents": documents})
 
 
 def _set(base: Path, spec: str) -> str:

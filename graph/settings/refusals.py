@@ -50,7 +50,7 @@ def refusals(config: Config, folder: Path | None, *, plays: bool = True) -> Iter
     yield from _of_certainty(config, folder)
     if learn.optimizer == "adamw_8bit" and learn.shard != "none" and not learn.lora.rank:
         yield f"learn.optimizer=adamw_8bit cannot be sharded, as learn.shard={learn.shard} asks; take adamw, or do not shard."
-    evaluated = {"goalposts"} | {name for name in ("test", "validation") if getattr(config, name) != "none"}
+    evaluated = {name for name in ("goalposts", "test", "validation") if getattr(config, name) != "none"}
     if learn.keep_best and learn.keep_best not in evaluated:
         yield (
             f"learn.keep_best={learn.keep_best!r} names no question set that is evaluated; name one of"
@@ -68,6 +68,8 @@ def refusals(config: Config, folder: Path | None, *, plays: bool = True) -> Iter
 def _of_the_labels(config: Config) -> Iterator[str]:
     """Settings that labels of answers, or topics, cannot work with."""
     play, plan, recipe = config.play, config.algorithm().plan, f"recipe {config.recipe}"
+    if config.goalposts == "none" and (plan.guided or (plan.real_data and config.practice == "goalposts")):
+        yield f"goalposts=none gives {recipe} no goalposts, which it plays towards or on; name a question set."
     if plan.labels != "question" and play.public_pairs:
         yield f"play.public_pairs={play.public_pairs} would show the student the labels that {recipe} finds; set it to 0."
     if plan.labels != "question" and play.tasks != ("induction",):
@@ -144,6 +146,16 @@ def _of_the_trials(config: Config) -> Iterator[str]:
         yield (
             f"play.{name}={attempts} attempts leave fewer than two for each of trials.students={config.trials.students}"
             f" students; raise play.{name}."
+        )
+
+
+def few_goalposts(config: Config, count: int) -> Iterator[str]:
+    """Why so many goalposts are too few for trials, which would be examined on the same ones again and again."""
+    questions = config.trials.questions
+    if any(stage.trials for stage in config.algorithm().plan.stages) and count < 2 * questions:
+        yield (
+            f"The set goalposts={config.goalposts!r} has {count} questions, of which trials draw trials.questions={questions}"
+            f" anew each time; give {2 * questions} or more, or lower trials.questions."
         )
 
 

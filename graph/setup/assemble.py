@@ -62,7 +62,7 @@ async def prepare_sandbox(runner: Runner, activity: Activity) -> None:
 
 def record_goalposts(log: Log, goalposts: QuestionSet) -> None:
     """Append the goalposts to a log that has none yet."""
-    if log.version(GOALPOSTS) == 0:
+    if goalposts.questions and log.version(GOALPOSTS) == 0:
         facts = [GoalpostAdded(question=q.id, blob=put_question(log, q), source=goalposts.name) for q in goalposts.questions]
         log.append(GOALPOSTS, facts, expected=0)
 

@@ -21,7 +21,7 @@ from graph.settings.config import Config
 from graph.settings.configure import naming_setting
 from graph.settings.gguf_folder import gguf_source, is_gguf
 from graph.settings.model_location import model_folder
-from graph.settings.refusals import refuse_unworkable
+from graph.settings.refusals import few_goalposts, refuse_unworkable
 from graph.settings.seeds import seeded_rng
 from roles.judging.similarity import Embedding, embedding
 from roles.prompt import Prompts
@@ -96,7 +96,7 @@ def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
 
     def load(use: Literal["goalposts", "practice", "test", "validation"], split: Split) -> QuestionSet:
         spec: str = getattr(config, use)
-        if spec == "none" and use in ("test", "validation"):
+        if spec == "none" and use != "practice":
             return QuestionList("none", ())
         with naming_setting(use):
             questions = load_questions(spec, split)
@@ -134,12 +134,8 @@ def passable_questions(config: Config, questions: QuestionSet, use: str, weights
 
 def _check_examined(config: Config, goalposts: QuestionSet) -> None:
     """Refuse trials that would be examined on the same few goalposts again and again."""
-    count, questions = len(goalposts.questions), config.trials.questions
-    if any(stage.trials for stage in config.algorithm().plan.stages) and count < 2 * questions:
-        raise BadInput(
-            f"The set goalposts={config.goalposts!r} has {count} questions, of which trials draw trials.questions={questions}"
-            f" anew each time; give {2 * questions} or more, or lower trials.questions."
-        )
+    for why in few_goalposts(config, len(goalposts.questions)):
+        raise BadInput(why)
 
 
 def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:

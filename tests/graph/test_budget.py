@@ -68,6 +68,15 @@ def test_stages_are_estimated_one_by_one_and_an_iteration_is_their_mean() -> Non
     )
 
 
+def test_a_dry_run_names_what_an_iteration_has_and_too_few_goalposts_for_trials() -> None:
+    hard = plan(configure(None, ["recipe=hard_only"]))
+    assert "practice      pocket2: 100 questions" in hard
+    assert "iterations    40, each with 24 real questions" in hard
+    assert any("give 120 or more" in line for line in plan(configure(None, ["recipe=soar", "trials.questions=60"])))
+    alone = tokens_of_evaluation(configure(None, ["recipe=sqlm", "goalposts=none"]))
+    assert 2 * alone.completions == tokens_of_evaluation(configure(None, ["recipe=sqlm"])).completions
+
+
 def test_what_is_written_about_documents_is_voted_on_and_the_pool_is_written_once_and_never_learned_from() -> None:
     few = {"play": {"iterations": 4, "practice": 30}, "documents": {"iterations": 2}}
     found = tokens_of_iteration(Config(recipe="darc", **few))

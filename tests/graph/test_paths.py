@@ -29,8 +29,11 @@ def begun(tmp_path, monkeypatch) -> Path:
     shutil.copytree(WEIGHTS, start / "weights")
     shutil.copytree(SHIPPED_PROMPTS / "pocket", start / "own")
     monkeypatch.chdir(start)
+    shutil.copy("sets/test.jsonl", "sets/documents.jsonl")
     settings = ["goalposts=sets/goals.jsonl", "practice=sets/practice.jsonl", "test=jsonl:sets/test.jsonl", "prompts=own"]
-    config = configure(None, [*settings[:2], "test=sets/test.jsonl", settings[3], "model=weights"])
+    config = configure(
+        None, [*settings[:2], "test=sets/test.jsonl", settings[3], "model=weights", "documents.source=sets/documents.jsonl"]
+    )
     create_run(Path("runs/x"), config, read_inputs(config)).close()
     return start / "runs" / "x"
 
@@ -45,6 +48,7 @@ def test_it_goes_on_from_any_folder(begun, tmp_path, monkeypatch):
             "test",
         ]
         assert Path(config.prompts).is_absolute()
+        assert Path(config.documents.source).is_absolute()
         recorded = next(log.read("run")).fact.config
     assert (recorded["goalposts"], recorded["prompts"], recorded["model"]) == ("sets/goals.jsonl", "own", "weights")
 

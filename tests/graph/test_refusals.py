@@ -72,6 +72,9 @@ WRONG = [
         "attempts=2 answers hardly have a majority, which recipe sqlm needs; ask for 3",
     ),
     ("pocket", [*VOTED, "recipe=sqlm_truth", "goalposts=x.jsonl"], "recipe sqlm_truth needs a world that knows the truth"),
+    ("pocket", ["goalposts=none"], "goalposts=none gives recipe gasp_real no goalposts, which it plays towards"),
+    ("pocket", ["recipe=hard_only", "goalposts=none"], "goalposts=none gives recipe hard_only no goalposts"),
+    ("pocket", [*VOTED, "goalposts=none", "learn.keep_best=goalposts"], "names no question set that is evaluated"),
     ("pocket", [*VOTED, "play.topics=[]"], "topics is empty, and recipe sqlm writes about topics"),
     ("pocket", [*TRIED, "policies=shared"], "policies=shared would try the teacher's weights with the student's; recipe soar"),
     ("pocket", [*TRIED, "learn.staleness=1"], "staleness=1 plays ahead of the trials that recipe soar waits for"),
@@ -125,6 +128,7 @@ def test_what_cannot_work_with_the_model_is_a_sentence(made, model, settings, wo
         ("qwen3", ["max_prompt_tokens=288"]),
         ("gpt2", ["max_prompt_tokens=288", "learn.keep_best=goalposts"]),
         ("pocket", ["prompts=pocket", *lora()]),
+        ("pocket", [*VOTED, "goalposts=none"]),
         ("qwen3", [f"seed={2**70}", "learn.batch_tokens=512"]),
     ],
 )

@@ -18,6 +18,7 @@ from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
     EpisodeStarted,
+    GoalpostAdded,
     PassRateMeasured,
     PolicyUpdated,
     QuestionAccepted,
@@ -215,6 +216,7 @@ def test_a_teacher_learns_about_documents_then_a_student_from_the_pool_and_a_rep
     config = Config(
         recipe="darc",
         seed=1,
+        goalposts="none",
         documents={"source": str(tmp_path / "few.jsonl"), "iterations": 1, "proposals": 3, "attempts": 4, "share": 0.25},
         **SMALL | {"play": {"iterations": 3, "episodes": 9, "attempts": 4, "practice": 4, "practice_attempts": 8}},
     )
@@ -222,6 +224,7 @@ def test_a_teacher_learns_about_documents_then_a_student_from_the_pool_and_a_rep
         asyncio.run(play(tmp_path / "run", config, log, runner))
         events = list(log.read())
         assert [fact.kind for fact in facts(events, PoolMade | RunFinished)] == ["pool_made", "run_finished"]
+        assert not facts(events, GoalpostAdded)
         learned = {(fact.policy, fact.iteration): bool(fact.steps) for fact in facts(events, PolicyUpdated)}
         assert learned == {(policy, n): (policy, n) in {("teacher", 1), ("student", 3)} for policy, n in learned}
         assert len(learned) == 6
