@@ -18,6 +18,7 @@ from events.process.startup import die_with_parent
 from events.stores import recordable_url
 from graph.estimate.memory import GPU_HELP
 from graph.estimate.plan import intended_gpu, plan
+from graph.settings.config import Config
 from graph.settings.configure import configure, to_toml
 from graph.settings.listing import listing
 
@@ -102,11 +103,7 @@ def main(
     _refuse_with_resume(resume, config_file, overrides, name, log)
     config = None if resume is not None else configure(config_file, overrides or [])
     if dry_run:
-        if config is None:
-            raise BadInput("--dry-run shows what a new run would use; leave out --resume.")
-        kind = gpu or (intended_gpu(config_file.read_text()) if config_file else None)
-        lines = [f"# {line}\n" for line in plan(config, kind, price)]
-        print("".join(lines), to_toml(config), sep="\n", end="")  # noqa: T201 (the resolved settings are the output)
+        _print_plan(config, config_file, gpu, price)
         return
     if gpu or price is not None:
         raise BadInput("--gpu and --price are for estimates; add --dry-run.")
@@ -116,6 +113,14 @@ def main(
     url = None if log is None else recordable_url(log, folder.name)
     with _serving(folder, serve_weights) as address:
         play(folder, config, url, console, plain=plain, players=players, weights=address)
+
+
+def _print_plan(config: Config | None, config_file: Path | None, gpu: str | None, price: float | None) -> None:
+    if config is None:
+        raise BadInput("--dry-run shows what a new run would use; leave out --resume.")
+    kind = gpu or (intended_gpu(config_file.read_text()) if config_file else None)
+    lines = [f"# {line}\n" for line in plan(config, kind, price)]
+    print("".join(lines), to_toml(config), sep="\n", end="")  # noqa: T201 (the resolved settings are the output)
 
 
 def _serving(folder: Path, address: str | None) -> AbstractContextManager[str | None]:

@@ -53,7 +53,7 @@ COMMANDS = {
 _LIBRARIES = """
     docker langgraph.graph scipy.sparse torch datasets transformers.models.qwen3.modeling_qwen3
     transformers.models.auto.modeling_auto transformers.models.auto.tokenization_auto trl.trainer.grpo_trainer matplotlib.pyplot
-    graph.display graph.setup.assemble graph.setup.model_source roles.models.attention roles.models.transformers
+    graph.play_run graph.setup.assemble graph.setup.model_source roles.models.attention roles.models.transformers
     trainer.experiments.progress trainer.experiments.report trainer.job.job trainer.learn.loop trainer.learn.tuning
     trainer.learn.update_report events.stores.schema
 """.split()
