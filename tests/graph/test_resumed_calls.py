@@ -16,7 +16,9 @@ from graph.settings.configure import configure
 from graph.setup.assemble import assemble_play, record_goalposts
 from graph.setup.run_inputs import read_inputs
 from roles.models.transformers import TransformersModel
-from tests.support.processes import finish, start_run, wait_until
+from roles.questions.load import load_questions
+from roles.questions.question_set import save_questions
+from tests.support.processes import finish, start_command, start_run, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -93,8 +95,27 @@ async def test_a_run_that_was_cut_anywhere_ends_with_the_head_of_one_that_was_no
         assert (await played(RecordingLog(whole.appends[:cut]))).head() == whole.head(), f"after append {cut} of {count}"
 
 
-def test_the_weights_after_kill_9_in_mid_iteration_are_those_of_an_undisturbed_run(tmp_path):
-    settings = [*SETTINGS, "recipe=azr", "play.iterations=2", "evaluate.first=false"]
+TWICE = (*SETTINGS, "play.iterations=2", "evaluate.first=false")
+RECIPES_KILLED = {
+    "azr": (),
+    "sqlm": ("learn.teaches_every=1", "verify.ties=first"),
+    "r_tuning": ("play.practice=8",),
+    "darc": ("documents.iterations=1", "play.iterations=3", "play.practice=2", "play.episodes=4", "documents.source={documents}"),
+    "soar": (
+        "play.attempts=8", "play.episodes=4", "trials.sets=2", "trials.steps=2", "trials.later_steps=2", "trials.questions=2",
+        "trials.questions_per_step=2", "trials.window=1", "trials.threshold=-1",
+    ),
+}  # fmt: skip
+"""Recipes with settings of a small run; of every one that learns in a way of its own there is one."""
+
+
+@pytest.mark.parametrize(
+    "recipe", [name if name == "azr" else pytest.param(name, marks=pytest.mark.endurance) for name in RECIPES_KILLED]
+)
+def test_the_weights_after_kill_9_in_mid_iteration_are_those_of_an_undisturbed_run_and_of_its_log(recipe, tmp_path):
+    save_questions(tmp_path / "documents.jsonl", load_questions("pocket", "documents").questions[:1])
+    own = [setting.format(documents=tmp_path / "documents.jsonl") for setting in RECIPES_KILLED[recipe]]
+    settings = [*TWICE, f"recipe={recipe}", *own]
     finish(start_run(tmp_path, "--name", "whole", settings=settings))
     with closing(open_log(tmp_path / "whole" / "log.sqlite")) as log:
         whole = list(log.read())
@@ -109,9 +130,16 @@ def test_the_weights_after_kill_9_in_mid_iteration_are_those_of_an_undisturbed_r
         cut = list(log.read())
     assert sum(event.fact.kind == "run_resumed" for event in cut) == 1
     assert digests(cut) == digests(whole)
+    assert len({digest for _, digest in digests(whole)}) > 1, "else nothing was learned"
     # Every episode, evaluation and question, with all that was sampled, and in the same order.
     for one, other in zip(recorded_messages(cut), recorded_messages(whole), strict=True):
         assert one == other
+    # Offline the trainer compares each update with the recorded one, and stops where they differ.
+    again = start_command("trainer.run", tmp_path / "again", "--offline", tmp_path / "cut", "--verify", fresh=False)
+    _, err = again.communicate()
+    assert again.returncode == 0, err
+    with closing(open_log(tmp_path / "again" / "log.sqlite")) as log:
+        assert digests(list(log.read())) == digests(whole)
 
 
 def reached(path: Path) -> int:
@@ -121,8 +149,8 @@ def reached(path: Path) -> int:
         return log.head().position
 
 
-def digests(events: list[Event]) -> list[str]:
-    return [event.fact.digest for event in events if isinstance(event.fact, PolicyUpdated)]
+def digests(events: list[Event]) -> list[tuple[str, str]]:
+    return [(event.fact.policy, event.fact.digest) for event in events if isinstance(event.fact, PolicyUpdated)]
 
 
 def recorded_messages(events: list[Event]) -> list[tuple[str, int, str]]:
