@@ -106,6 +106,8 @@ def _server() -> socket.socket:
         subprocess.Popen(
             [sys.executable, "-m", "tests.support.forked_commands", str(theirs.fileno())],
             cwd=ROOT,
+            # What libraries leave there as they are imported is not of the test that happens to need a command first.
+            env={name: value for name, value in os.environ.items() if name != "TMPDIR"},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )
