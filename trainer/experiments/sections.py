@@ -52,8 +52,9 @@ def setting(results: Results) -> Iterator[str]:
     commits = sorted({run.started.commit[:NAME_DIGITS] for run in runs})
     weights = sorted({digest[:NAME_DIGITS] for run in runs for digest in run.started.policies.values()})
     yield (
-        f"{len(results.cells)} recipes on the seeds {', '.join(map(str, seeds))}; code of {', '.join(map(plain, commits))};"
-        f" first weights {', '.join(map(plain, weights))}. {' '.join(_question_sets(runs))}"
+        f"{counted(len(results.cells), 'recipe')}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))};"
+        f" code of {', '.join(map(plain, commits))}; first weights {', '.join(map(plain, weights))}."
+        f" {' '.join(_question_sets(runs))}"
     )
     missing = [f"`{recipe}` {seed}: {_state(run)}" for recipe, row in results.cells.items() for seed, run in row.items()]
     missing = [line for line in missing if not line.endswith(": over")]
