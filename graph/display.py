@@ -319,14 +319,16 @@ def final_report(log: Log, folder: Path) -> RenderableType:
         if shares != (None, None):
             table.add_row(label, *map(_share, shares))
     facts = (
-        f"{len(ended)} iterations in {format_duration(summary.played)}, {summary.tokens:,} tokens; "
-        f"accepted {_accepted(summary, ' and ')}; {failed} episodes failed; rejected "
+        f"{counted(len(ended), 'iteration')} in {format_duration(summary.played)}, {summary.tokens:,} tokens; "
+        f"accepted {_accepted(summary, ' and ')}; {counted(failed, 'episode')} failed; rejected "
         + (", ".join(f"{count} {reason}" for reason, count in rejected.most_common()) or "none")
     )
-    example = next(iter(nearest_goalposts(summary)), "GOALPOST")[:SHORT]
     commands = [
         ("what happened", "events.trace", ""),
-        ("why a goalpost was or was not solved", "events.trace", example),
+        *(
+            ("why a goalpost was or was not solved", "events.trace", goalpost[:SHORT])
+            for goalpost in nearest_goalposts(summary)[:1]
+        ),
         ("the same in the browser", "events.web", ""),
         ("every hash", "events verify", ""),
     ]

@@ -74,7 +74,7 @@ def test_a_budget_of_samples_says_how_many_iterations_are_expected(played):
 
 def test_the_end_compares_before_and_after(played, tmp_path):
     shown = text(final_report(played, tmp_path / "[bold]run"))
-    for words in ("before", "after", "pass@1", "1 episodes failed", "[bold]run", "head"):
+    for words in ("before", "after", "pass@1", "1 episode failed", "[bold]run", "head"):
         assert words in shown
     copied = next(line for line in shown.splitlines() if line.startswith("why a goalpost"))
     assert " -m events.trace " in copied
