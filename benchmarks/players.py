@@ -38,6 +38,7 @@ from graph.play.iterations import Play
 from graph.play.lockstep import Lockstep
 from graph.play.player import Player
 from graph.play.player_log import PlayerLog, player_name
+from graph.play.served_weights import ServedWeights
 from graph.play.shares import SharePlayer
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
@@ -164,18 +165,23 @@ def assemble(log: Log, store: PostgresLog, config: Config, model: Model) -> Play
         similarity=config.verify.similarity,
     )
     return Play(
-        folder=Path(),
         config=config,
         log=log,
         context=context,
         graph=build(config.play, recipe.plan),
         scheduler=scheduler,
-        models={"shared": model},
         evaluator=Evaluator(log, solver, verifier, scheduler, config.evaluate, 0),
-        trainer=IdleTrainer(log),  # type: ignore[arg-type]
+        weights=ServedWeights(
+            log=log,
+            store=Path("weights"),
+            policy_of=config.policy_of,
+            models={"shared": model},
+            trainer=IdleTrainer(log),  # type: ignore[arg-type]
+            checker=WeightSyncChecker(exact=True),
+            activity=scheduler.activity,
+            digests={"teacher": POLICY, "student": POLICY},
+        ),
         pools=QuestionPools(goalposts=(), practice=QUESTIONS),
-        sync_checker=WeightSyncChecker(exact=True),
-        policies={"teacher": POLICY, "student": POLICY},
         share_player=SharePlayer(log, open_claims(store), scheduler.activity, config.play.patience_s),
     )
 

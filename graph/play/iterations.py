@@ -1,4 +1,4 @@
-"""The main loop: iterations of play, each followed by the trainer's update and a weight-sync check.
+"""The main loop: iterations of play, each followed by the weights that the trainer learned from it, and their evaluation.
 
 Guarantees:
 - Each step looks into the log first and does only what is missing, so starting and resuming are one code path.
@@ -7,32 +7,26 @@ Guarantees:
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from structlog.contextvars import bound_contextvars
 
-from events.facts.digests import SHORT
 from events.facts.errors import Conflict, GaspError, LogError, ModelError, SandboxError
 from events.facts.log import Log, read_facts
-from events.facts.streams import RUN, policy_stream
+from events.facts.streams import RUN
 from events.facts.types import (
     EpisodeFailed,
     EpisodeFinished,
     IterationFinished,
     IterationStarted,
-    PolicyProbed,
-    PolicyServed,
-    PolicyUpdated,
     RunFinished,
 )
-from events.facts.values import Digest, Question, Role
+from events.facts.values import Question
 from events.projections.run_summary import OBSERVED_SECONDS
 from events.text.logging import logger, seconds_since
 from events.text.safe_text import one_line
@@ -49,14 +43,12 @@ from graph.play.resumed_calls import EarlierCalls, earlier_calls
 from graph.play.run_evaluations import RunEvaluations
 from graph.play.sample_budget import SampleBudget
 from graph.play.scheduler import Scheduler
+from graph.play.served_weights import ServedWeights
 from graph.play.shares import Share, ShareBoard, SharePlayer, cross_share_repeats
 from graph.play.state import EpisodeState, fold_episode
-from graph.play.trainer_process import TrainerProcess
 from graph.play.trials import TrialRunner
-from graph.play.weight_sync import LogprobDifference, WeightSyncChecker
 from graph.settings.config import Config
 from roles.judging.similarity import Novelty
-from roles.model import Model
 
 MAX_NODE_EXECUTIONS = 1000
 """Upper bound on node executions of one episode; settings allow far fewer."""
@@ -68,28 +60,20 @@ END_KEY: Final = "end"
 class Play:
     """A run being played."""
 
-    folder: Path
     config: Config
     log: Log
     context: NodeContext
     graph: Graph
     scheduler: Scheduler
-    models: dict[str, Model]
-    """By the policy's name."""
     evaluator: Evaluator
-    trainer: TrainerProcess
-    """A process; met only in the log."""
+    weights: ServedWeights
+    """What the roles play with."""
     pools: QuestionPools
     """What episodes are sampled from."""
-    sync_checker: WeightSyncChecker
     held_out: Mapping[str, Sequence[Question]] = field(default_factory=dict)
     """Question sets that are evaluated besides the goalposts, by name."""
-    policies: dict[Role, Digest] = field(default_factory=dict)
-    """Weights that each role plays with."""
     share_player: SharePlayer | None = None
     """Plays shares where `play.shares` is above 1."""
-    fetch: Callable[[Digest], None] | None = None
-    """Brings weights into the folder, where that is not shared."""
     _remembered: int = 0
     """Iterations whose accepted questions are in the novelty buffer that shares begin with."""
 
@@ -99,7 +83,7 @@ class Play:
         self.evaluations = RunEvaluations(
             self.log, self.config.evaluate, self.config.play.shares, self.evaluator, self.share_player, self._budget, sets
         )
-        """When and how its weights are evaluated."""
+        """When and how the weights are evaluated."""
 
     async def run(self) -> None:
         """Play whatever is missing in the log; a GaspError leaves the run resumable."""
@@ -107,7 +91,8 @@ class Play:
         for iteration in itertools.count(played + 1):
             learned = max(0, iteration - 1 - self.config.learn.staleness)
             with bound_contextvars(iteration=learned):
-                await self._adopt_weights(learned)
+                await self.weights.adopt(learned)
+                await self.evaluations.evaluate(learned)
             if not self._budget.is_last(played):
                 with bound_contextvars(iteration=iteration):
                     await self._iterate(iteration)
@@ -117,57 +102,41 @@ class Play:
                 break
         self.log.append(RUN, [RunFinished(iterations=played)], key=f"run finished@{self.log.version(RUN)}")
 
-    @property
-    def _roles_of(self) -> dict[str, list[Role]]:
-        """The roles that play with each policy, by its name."""
-        roles: dict[str, list[Role]] = {}
-        for role, policy in self.config.policy_of.items():
-            roles.setdefault(policy, []).append(role)
-        return roles
-
-    def _updates(self, policy: str) -> dict[int, Digest]:
-        return {fact.iteration: fact.digest for fact in read_facts(self.log, PolicyUpdated, policy_stream(policy))}
-
-    async def _adopt_weights(self, iteration: int) -> None:
-        """Wait until the trainer has learned from an iteration, serve the new weights, and evaluate them if it is time."""
-        for policy in self._roles_of if iteration else ():
-            began = time.monotonic()
-            await asyncio.gather(*(model.sleep() for model in self.models.values()))
-            digest = await self.trainer.wait_for_update(policy, iteration)
-            logger().info("policy_learned", policy=policy, digest=digest, waited=seconds_since(began))
-        await self._serve(iteration)
-        await self.evaluations.evaluate(iteration)
-
     async def _iterate(self, iteration: int) -> None:
+        """Play what the log lacks of an iteration, from its start to its end."""
         episodes = self.episodes(iteration)
         facts = [event.fact for event in self.log.read(RUN, kinds={"iteration_started", "iteration_finished"})]
         resumed = any(isinstance(fact, IterationStarted) and fact.iteration == iteration for fact in facts)
         if not resumed:
-            started = IterationStarted(iteration=iteration, policies=self.policies, episodes=len(episodes))
+            started = IterationStarted(iteration=iteration, policies=self.weights.digests, episodes=len(episodes))
             self.log.append(RUN, [started], key=f"iteration started@{iteration}")
-        if not any(isinstance(fact, IterationFinished) and fact.iteration == iteration for fact in facts):
-            began = time.monotonic()
-            if self.share_player is None:
-                earlier = self._earlier_calls(episodes) if resumed else []
-                await self._play_episodes(f"episodes of iteration {iteration}", episodes, self.context, earlier)
-            else:
-                await self.share_player.play_all(ShareBoard(self.log, self.iteration_shares(iteration)))
-            streams = [episode.stream for episode in episodes]
-            if self.context.plan(iteration).trials is not None:
-                trials = TrialRunner(
-                    log=self.log,
-                    config=self.config,
-                    context=self.context,
-                    models=self.models,
-                    evaluator=self.evaluator,
-                    trainer=self.trainer,
-                    goalposts=self.pools.goalposts,
-                    load_weights=self.load_weights,
-                )
-                await trials.run(iteration, streams, self.policies["student"], END_KEY)
-            record_pool(self.context, self.config, streams, iteration)
-            failed = self._finish(iteration, episodes)
-            logger().info("iteration_finished", episodes=len(episodes), failed=failed, seconds=seconds_since(began))
+        if any(isinstance(fact, IterationFinished) and fact.iteration == iteration for fact in facts):
+            return
+        began = time.monotonic()
+        if self.share_player is None:
+            earlier = self._earlier_calls(episodes) if resumed else []
+            await self._play_episodes(f"episodes of iteration {iteration}", episodes, self.context, earlier)
+        else:
+            await self.share_player.play_all(ShareBoard(self.log, self.iteration_shares(iteration)))
+        streams = [episode.stream for episode in episodes]
+        if self.context.plan(iteration).trials is not None:
+            await self._trial_runner.run(iteration, streams, self.weights.digests["student"], END_KEY)
+        record_pool(self.context, self.config, streams, iteration)
+        failed = self._finish(iteration, episodes)
+        logger().info("iteration_finished", episodes=len(episodes), failed=failed, seconds=seconds_since(began))
+
+    @property
+    def _trial_runner(self) -> TrialRunner:
+        return TrialRunner(
+            log=self.log,
+            config=self.config,
+            context=self.context,
+            models=self.weights.models,
+            evaluator=self.evaluator,
+            trainer=self.weights.trainer,
+            goalposts=self.pools.goalposts,
+            load_weights=self.weights.load,
+        )
 
     def episodes(self, iteration: int) -> list[SampledEpisode]:
         """The episodes of an iteration."""
@@ -299,40 +268,3 @@ class Play:
             failed = EpisodeFailed(error=type(error).__name__, message=one_line(mask(str(error)), 500))
             expected = self.log.own_version(stream, began) if isinstance(self.log, PlayerLog) else None
             self.log.append(stream, [failed], expected=expected, key=END_KEY)
-
-    async def _serve(self, iteration: int) -> None:
-        """Serve the weights that exist after an iteration, check that they are in use, and record that."""
-        probes: dict[str, PolicyProbed] = {}
-        for policy, roles in self._roles_of.items():
-            digest = self._updates(policy).get(iteration, before := self.policies[roles[0]])
-            self.policies |= dict.fromkeys(roles, digest)
-            if digest != before or self.sync_checker.checked(policy) != digest:  # A promoted student may be loaded already.
-                probes[policy] = await self.trainer.wait_for_probe(policy, digest)
-        # Not before all are known, so that the order of events does not depend on timing.
-        for policy, probe in probes.items():
-            await self._sync_weights(policy, probe)
-
-    async def _sync_weights(self, policy: str, probe: PolicyProbed) -> None:
-        digest, gap = probe.digest, await self.load_weights(policy, probe)
-        served = list(read_facts(self.log, PolicyServed, RUN))
-        last = {fact.role: fact.policy for fact in served}
-        numbers = {"difference": round(gap.largest, 6), "mean_difference": round(gap.mean, 6)}
-        roles = [role for role in self._roles_of[policy] if last.get(role) != digest]
-        facts = [PolicyServed(role=role, policy=digest, **numbers) for role in roles]
-        if facts:
-            self.log.append(RUN, facts, key=f"{policy} served@{len(served)}")
-
-    async def load_weights(self, policy: str, probe: PolicyProbed) -> LogprobDifference:
-        """Let the model of a policy serve the weights of a probe, and compare its logprobs; ModelError if they differ."""
-        model, digest = self.models[policy], probe.digest
-        began = time.monotonic()
-        with self.scheduler.activity.task(f"syncing the weights {digest[:SHORT]}", phase="weights"):
-            if self.fetch is not None:
-                await asyncio.to_thread(self.fetch, digest)
-            if model.policy != digest:
-                await model.load_weights(self.folder / "weights" / digest, digest)
-            gap = await self.sync_checker.check(policy, model, probe)
-        logger().info(
-            "weights_served", policy=policy, digest=digest, seconds=seconds_since(began), difference=gap.largest, mean=gap.mean
-        )
-        return gap

@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from events.facts.digests import SHORT
 from events.facts.errors import BadInput, ModelError
-from events.facts.log import read_facts
-from events.facts.streams import RUN, policy_stream
-from events.facts.types import IterationFinished, IterationStarted, PolicyProbed, PolicyServed, PolicyUpdated
+from events.facts.streams import RUN
+from events.facts.types import IterationFinished, IterationStarted, PolicyServed
 from events.facts.values import Digest, Role
 from events.text.logging import logger
 from graph.play.iterations import Play
@@ -59,7 +57,7 @@ class Player:
             return False
         assert self.play.share_player is not None
         try:
-            await self._serve(work.policies)
+            await self.play.weights.load_probed(work.policies)
             return await self.play.share_player.play_free(work.board)
         except (BadInput, ModelError) as error:
             if self.play.log.version(RUN) == work.version:
@@ -93,18 +91,6 @@ class Player:
     def _evaluated(self, played: int, student: Digest) -> list[int]:
         """The iterations after which these weights of the student are evaluated now."""
         play = self.play
-        updates = read_facts(play.log, PolicyUpdated, policy_stream(play.config.policy_of["student"]))
-        digests = {0: play.policies["student"], **{fact.iteration: fact.digest for fact in updates}}
+        digests = {0: play.weights.digests["student"], **play.weights.updates(play.config.policy_of["student"])}
         learned = range(max(0, played - play.config.learn.staleness), played + 1)
         return [iteration for iteration in learned if digests.get(iteration) == student and play.evaluations.is_due(iteration)]
-
-    async def _serve(self, policies: Mapping[Role, Digest]) -> None:
-        """Load the weights of each role, unless they are served already, and check them against the trainer's logprobs."""
-        play = self.play
-        for name, digest in {play.config.policy_of[role]: digest for role, digest in policies.items()}.items():
-            if play.sync_checker.checked(name) != digest:
-                probes = read_facts(play.log, PolicyProbed, policy_stream(name))
-                probe = next((fact for fact in probes if fact.digest == digest), None)
-                if probe is None:
-                    raise ModelError(f"The log holds no probe of the weights {digest[:SHORT]}; resume the run.")
-                await play.load_weights(name, probe)

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from events.facts.log import Log, read_facts, run_started
-from events.facts.streams import GOALPOSTS, RUN
-from events.facts.types import GoalpostAdded, PolicyServed
+from events.facts.log import Log, run_started
+from events.facts.streams import GOALPOSTS
+from events.facts.types import GoalpostAdded
 from events.facts.values import Digest, JudgingRules, QuestionId
 from events.process.activity import Activity
 from events.stores.claims import Claims
@@ -19,6 +19,7 @@ from graph.play.episode_sampling import QuestionPools
 from graph.play.evaluation import Evaluator, questions_at_once
 from graph.play.iterations import Play
 from graph.play.scheduler import Scheduler, make_scheduler
+from graph.play.served_weights import ServedWeights, last_served
 from graph.play.shares import SharePlayer
 from graph.play.trainer_process import TrainerProcess
 from graph.play.weight_sync import WeightSyncChecker
@@ -107,7 +108,7 @@ def make_evaluator(
 
 def last_served_weights(folder: Path, config: Config, log: Log) -> dict[str, PolicyWeights]:
     """The weights of each policy, by its name, that were served last; at the start, the run's first."""
-    policies = dict(run_started(log).policies) | {fact.role: fact.policy for fact in read_facts(log, PolicyServed, RUN)}
+    policies = dict(run_started(log).policies) | last_served(log)
     return {name: PolicyWeights(folder / "weights" / policies[role], policies[role]) for role, name in config.policy_of.items()}
 
 
@@ -134,13 +135,11 @@ def assemble_play(
         restore_novelty(log, context.novelty)
     assert shared == (claims is not None)
     return Play(
-        folder=folder,
         config=config,
         log=log,
         context=context,
         graph=build(config.play, context.recipe.plan),
         scheduler=scheduler,
-        models=models,
         evaluator=make_evaluator(
             log,
             config,
@@ -152,7 +151,17 @@ def assemble_play(
             folder / "weights" / run_started(log).policies["student"],
             in_run=True,
         ),
-        trainer=trainer,
+        weights=ServedWeights(
+            log=log,
+            store=folder / "weights",
+            policy_of=config.policy_of,
+            models=models,
+            trainer=trainer,
+            checker=WeightSyncChecker(exact=config.exact),
+            activity=scheduler.activity,
+            digests=dict(run_started(log).policies),
+            fetch=fetch,
+        ),
         pools=QuestionPools(
             goalposts=inputs.goalposts.questions,
             practice=inputs.practice if any(stage.uses_real_questions for stage in context.recipe.plan.stages) else (),
@@ -161,10 +170,7 @@ def assemble_play(
             documents=inputs.documents,
         ),
         held_out={"validation": inputs.validation, "test": inputs.test},
-        sync_checker=WeightSyncChecker(exact=config.exact),
-        policies=dict(run_started(log).policies),
         share_player=None if claims is None else SharePlayer(log, claims, scheduler.activity, config.play.patience_s),
-        fetch=fetch,
     )
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from events.cli.app import open_run
 from events.facts.errors import BadInput
-from events.facts.log import read_facts, run_started
-from events.facts.streams import RUN
-from events.facts.types import PolicyServed, RunStarted
+from events.facts.log import run_started
+from events.facts.types import RunStarted
 from events.facts.values import Digest
 from events.stores import is_url, run_of_url
 from events.stores.raw import Store
+from graph.play.served_weights import last_served
 from graph.settings.config import Config
 from graph.setup.folder import find_run, recorded_run, recorded_settings
 from graph.setup.provenance import commit, versions
@@ -65,7 +65,7 @@ def join_run(where: str, runs: Path, weights: str | None) -> JoinedRun:
         fetch = partial(_fetch, str(weights).rstrip("/"), log, store) if fetched else None
         shares_servers = bool(recorded_settings(folder, first).serve.urls)
         if fetch is not None:
-            for policy in {*first.policies.values(), *(() if shares_servers else _served(log))}:
+            for policy in {*first.policies.values(), *(() if shares_servers else last_served(log).values())}:
                 fetch(policy)
         config, inputs = recorded_run(folder, log)
         if config.play.shares == 1:
@@ -80,11 +80,6 @@ def join_run(where: str, runs: Path, weights: str | None) -> JoinedRun:
         raise
     # Servers that the coordinator has load weights need none from a player.
     return JoinedRun(folder, log, config, inputs, None if shares_servers else fetch)
-
-
-def _served(log: Store) -> set[Digest]:
-    """The weights that each role was served with last."""
-    return set({fact.role: fact.policy for fact in read_facts(log, PolicyServed, RUN)}.values())
 
 
 def _fetch(url: str, log: Store, store: Path, digest: Digest) -> None:

@@ -78,7 +78,7 @@ class Script:
 
 async def play(log, runner, tmp_path, script=None):
     played = make_play(log, runner, script or Script(), tmp_path, **SETTINGS)
-    (model,) = played.models.values()
+    (model,) = played.weights.models.values()
     context, prompts, batched = played.context, Prompts.named("pocket3"), played.scheduler.model(model)
     played.context = replace(
         context,
@@ -89,7 +89,7 @@ async def play(log, runner, tmp_path, script=None):
         grounded=lambda statement, document: not statement.startswith("ungrounded"),
         ties="first",
     )
-    played.models = {"teacher": model, "student": model}
+    played.weights.models = {"teacher": model, "student": model}
     played.pools = replace(played.pools, documents=DOCUMENTS, practice=())
     await played.run()
     return log

@@ -27,6 +27,7 @@ from graph.play.episode_sampling import QuestionPools
 from graph.play.evaluation import Evaluator
 from graph.play.iterations import Play
 from graph.play.lockstep import Lockstep
+from graph.play.served_weights import ServedWeights
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
 from roles.judging.similarity import NgramEmbedding, Novelty
@@ -105,18 +106,23 @@ def make_play(log, runner, script, tmp_path, questions: tuple[Question, ...] = (
     )
     restore_novelty(log, table.novelty)
     return Play(
-        folder=tmp_path,
         config=config,
         log=log,
         context=table,
         graph=build(config.play, config.algorithm().plan),
         scheduler=lockstep,
-        models={"shared": inner},
         evaluator=Evaluator(log, Solver(lockstep.model(inner), prompts, log), verifier, lockstep, config.evaluate, 0),
-        trainer=InstantLearner(log),
-        sync_checker=WeightSyncChecker(exact=True),
+        weights=ServedWeights(
+            log=log,
+            store=tmp_path / "weights",
+            policy_of=config.policy_of,
+            models={"shared": inner},
+            trainer=InstantLearner(log),
+            checker=WeightSyncChecker(exact=True),
+            activity=lockstep.activity,
+            digests={"teacher": "0" * 64, "student": "0" * 64},
+        ),
         pools=QuestionPools(goalposts=questions, practice=(GOALPOST,)),
-        policies={"teacher": "0" * 64, "student": "0" * 64},
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import shutil
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,10 +133,11 @@ class SharedRun:
         models = await self._stack.enter_async_context(opening)
         play = benchmark.assemble(PlayerLog(log, name), log, self.config, models["shared"])
         self._stack.callback(play.share_player.claims.close)
-        play.trainer, play.folder, play.policies = (
-            Learner(play.log, self.digests),
-            self._store.parent,
-            dict.fromkeys(("teacher", "student"), first),
+        play.weights = replace(
+            play.weights,
+            store=self._store,
+            trainer=Learner(play.log, self.digests),
+            digests=dict.fromkeys(("teacher", "student"), first),
         )
         return play
 
@@ -175,7 +177,7 @@ async def test_the_coordinator_alone_loads_weights_and_a_late_reply_is_not_recor
         alone = benchmark.record(url)
     async with shared_run(postgres, store) as (run, script, url):
         coordinator, player, late = [await run.player(name, loads=name == "first") for name in ("first", "second", "late")]
-        generate = late.models["shared"].generate
+        generate = late.weights.models["shared"].generate
 
         async def reply_late(requests):
             answers = await generate(requests)
@@ -183,7 +185,7 @@ async def test_the_coordinator_alone_loads_weights_and_a_late_reply_is_not_recor
             await over.wait()
             return answers
 
-        late.models["shared"].generate = reply_late
+        late.weights.models["shared"].generate = reply_late
         play_all = coordinator.share_player.play_all
 
         async def play_once_others_do(board):
@@ -215,7 +217,7 @@ async def test_a_player_does_not_sample_from_servers_with_other_weights(postgres
         player = await run.player("second")
         probe = PolicyProbed(digest=run.digests[0], tokens=(1, 2, 3), logprobs=(logprob(run.digests[0]),) * 2)
         with pytest.raises(ModelError, match="does not serve them: its logprobs of the probe differ"):
-            await player.load_weights("shared", probe)
+            await player.weights.load("shared", probe)
         assert script.loaded == ["ffff"]
 
 

@@ -105,7 +105,7 @@ class Table:
         claims = claims or self._stack.enter_context(closing(PostgresClaims(self.location)))
         play = make_play(log, self._runner, script, self._folder, GOALPOSTS, **SETTINGS)
         share_player = SharePlayer(log, claims, play.scheduler.activity, patience_s)
-        return replace(play, share_player=share_player, trainer=ProbingLearner(log))
+        return replace(play, share_player=share_player, weights=replace(play.weights, trainer=ProbingLearner(log)))
 
     def __enter__(self):
         return self

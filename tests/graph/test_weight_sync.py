@@ -108,11 +108,11 @@ class MismatchedLearner(InstantLearner):
 async def test_nothing_is_sampled_with_weights_that_were_not_proved(runner, tmp_path) -> None:
     log = MemoryLog()
     play = make_play(log, runner, ScriptedAnswers(), tmp_path)
-    play.trainer = MismatchedLearner(log)
+    play.weights.trainer = MismatchedLearner(log)
     with pytest.raises(ModelError, match="2 nats in one token"):
         await play.run()
     assert not list(log.read())
-    play.trainer = InstantLearner(log)
+    play.weights.trainer = InstantLearner(log)
     await play.run()
     served = [event.fact for event in log.read(kinds=("policy_served",))]
     digest = "0" * 64
