@@ -48,13 +48,12 @@ from sandbox.guest.child import (
     write_all,
 )
 from sandbox.guest.leftovers import Usage, kill_and_reap_all, remove_leftovers
+from sandbox.guest.oom_kills import OomKills
 
 PROTOCOL = 3
 """Version of the frames' format."""
 CONTAINER_FLAG = "GASP_INSIDE"
 """Environment flag that only our containers set."""
-OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", os.devnull)
-"""Where the kernel counts the processes that it kills for memory: cgroups version 2, version 1, nowhere."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PARSE_TIMEOUT_S = 3 * PARSE_CPU_SECONDS
 """Most wall-clock seconds until a child has parsed its inputs, for which it has `PARSE_CPU_SECONDS` of CPU time."""
@@ -143,7 +142,7 @@ class ForkServer:
             raise SystemExit("the scratch folder does not count its files")
         os.utime(self._scratch, (0, 0))
         self._memory = os.open("/proc/self/statm", os.O_RDONLY)
-        self._oom = os.open(next(path for path in OOM_COUNTERS if os.path.exists(path)), os.O_RDONLY)
+        self._oom_kills = OomKills()
         # Files in memory and not objects: a child is a copy of the server's objects, and other children's texts must not be
         # among them.
         self._jobs, self._answers, self._outputs, self._waiting = (
@@ -202,10 +201,6 @@ class ForkServer:
         os.close(free)
         return round(pages * PAGE / 2**20, 2), free
 
-    def _oom_kills(self) -> int:
-        lines = os.pread(self._oom, 1000, 0).decode().splitlines()
-        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-
     def _run_job(self, job: dict[str, Any], start: int, limits: dict[str, Any]) -> tuple[list[dict[str, Any]], Usage]:
         """Run one child for all inputs, in mode `stdin` one after another for one each; their exit records."""
         is_stdin = job["mode"] == "stdin"
@@ -230,7 +225,7 @@ class ForkServer:
         """Run one child to its end, add its usage to `used`, and return its exit record."""
         pipes = [os.pipe() for _ in captures]
         outer = {pipe[0]: capture for pipe, capture in zip(pipes, captures, strict=True)}
-        oom_kills, forked = self._oom_kills(), time.monotonic()
+        oom_kills, forked = self._oom_kills.count(), time.monotonic()
         pid = os.fork()
         if pid == 0:
             run_child(location, limits, self._rlimits, [pipe[1] for pipe in pipes], self._uid)
@@ -250,7 +245,8 @@ class ForkServer:
         elif not begun and not cause and not os.WIFSIGNALED(status):
             raise SystemExit("a child could not drop its rights or set its limits")
         used.add(cpu, usage.peak, time.monotonic() - (begun or forked))
-        return _exit_record(cause, status, out_of_cpu, self._oom_kills() > oom_kills, *(capture.size for capture in captures))
+        out_of_memory = self._oom_kills.count() > oom_kills
+        return _exit_record(cause, status, out_of_cpu, out_of_memory, *(capture.size for capture in captures))
 
     def _start_record(self, answers: PipeCapture) -> tuple[float, float] | None:
         """When the program of a child began, and the CPU time that the child had used by then; None if it has not begun."""

@@ -81,8 +81,8 @@ class CellContext:
         self._main.__dict__["display"] = self._display
         sys.stdout = sys.stderr = None  # those of the server; each cell opens its own
 
-    def serve(self) -> None:
-        """Run cells until the kernel closes the pipe."""
+    def run_cells(self) -> None:
+        """Run cells, one after the other, until the kernel closes the pipe."""
         while (request := self._next_request()) is not None:
             if "code" in request:
                 self._run(request)

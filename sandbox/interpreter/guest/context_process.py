@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.guest.fork_server import OOM_COUNTERS
+from sandbox.guest.oom_kills import OomKills
 from sandbox.interpreter.guest.cell_execution import CellContext, run_unprivileged
 
 GRACE_SECONDS = 2.0
@@ -77,6 +77,7 @@ class ContextProcess:
         selector: selectors.BaseSelector,
         send: SendFrame,
         kill_others: Callable[[], None],
+        oom_kills: OomKills,
     ) -> None:
         self.name, self.cwd = name, cwd
         self.pid = 0
@@ -84,6 +85,7 @@ class ContextProcess:
         self.due = FOREVER
         """Monotonic time at which `on_timer` must be called."""
         self._settings, self._selector, self._send, self._kill_others = settings, selector, send, kill_others
+        self._oom_kills = oom_kills
         self._max_bytes = settings.limits["output_kb"] * 1024
         self._queue: deque[Any] = deque()
         self._cell: Any = None
@@ -117,7 +119,7 @@ class ContextProcess:
             return
         self._cell = request = self._queue.popleft()
         self._count += 1
-        self._left, self._interrupted, self._oom = self._max_bytes, False, _oom_kills()
+        self._left, self._interrupted, self._oom_before = self._max_bytes, False, self._oom_kills.count()
         seconds = request["with"]["timeout"]
         self._deadline = self.due = FOREVER if seconds is None else time.monotonic() + seconds
         self._flush_at = FOREVER
@@ -186,7 +188,7 @@ class ContextProcess:
                 (0, *child_fds),
                 settings.limits,
                 settings.uid,
-                lambda: CellContext(self.cwd, settings.envs, self._max_bytes).serve(),
+                lambda: CellContext(self.cwd, settings.envs, self._max_bytes).run_cells(),
             )
         for fd in child_fds:
             os.close(fd)
@@ -224,7 +226,7 @@ class ContextProcess:
 
     def _cause(self, status: int) -> str:
         code = os.waitstatus_to_exitcode(status)
-        if code == -signal.SIGKILL and _oom_kills() > self._oom:
+        if code == -signal.SIGKILL and self._oom_kills.count() > self._oom_before:
             return f"the sandbox was out of memory ({self._settings.limits['memory_mb']} MB)"
         return f"killed by signal {-code}, {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
 
@@ -322,10 +324,3 @@ class ContextProcess:
         if self._left >= 0:
             self._left = -1
             self._send(self._cell["call"], "stderr", text=f"[output beyond {self._max_bytes >> 10} KiB was dropped]\n")
-
-
-def _oom_kills() -> int:
-    """Processes of the container that the Linux kernel has killed for memory so far."""
-    path = next(path for path in OOM_COUNTERS if os.path.exists(path))
-    with open(path) as file:
-        return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from sandbox.guest.fork_server import read_frame, start_server, write_frame
+from sandbox.guest.oom_kills import OomKills
 from sandbox.interpreter.guest.cell_execution import run_unprivileged
 from sandbox.interpreter.guest.context_process import FOREVER, READ_BYTES, ContextProcess, KernelSettings
 from sandbox.interpreter.guest.file_ops import handle_file_request
@@ -60,13 +61,16 @@ class Kernel:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector.register(woken, selectors.EVENT_READ, lambda: os.read(woken, READ_BYTES))
         self._names = (f"context-{number}" for number in itertools.count(1))
+        self._oom_kills = OomKills()
         self._contexts: dict[str, ContextProcess] = {}
         self._file_requests: dict[int, _FileRequest] = {}
         self._exited: list[tuple[ContextProcess, int]] = []
         self._add(DEFAULT_CONTEXT, settings.home)
 
     def _add(self, name: str, cwd: str) -> None:
-        self._contexts[name] = ContextProcess(name, cwd, self._settings, self._selector, self._send, self._kill_others)
+        self._contexts[name] = ContextProcess(
+            name, cwd, self._settings, self._selector, self._send, self._kill_others, self._oom_kills
+        )
 
     def serve(self) -> NoReturn:
         """Handle events for ever."""
