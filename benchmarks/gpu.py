@@ -27,7 +27,7 @@ from benchmarks.command import run_main
 from benchmarks.rounds import table
 from benchmarks.sampling_contest import pocket_prompts
 from benchmarks.server_clients import Clients
-from benchmarks.serving import served
+from benchmarks.serving import vllm_server
 from benchmarks.update_cases import GROUP, Setting
 from events.cli.app import open_run
 from events.facts.errors import GaspError
@@ -49,7 +49,7 @@ UNEVALUATED: Final = ("test=none", "validation=none", "evaluate.first=false", "e
 
 def sampling(model: Path, dtype: str, rows: int, max_tokens: int) -> dict[str, float]:
     """Tokens a second of a vLLM server: `rows` completions of short prompts, all at once; the second time counts."""
-    with asyncio.Runner() as runner, served(runner, model, dtype=dtype, threads=default_threads(model)) as fleet:
+    with asyncio.Runner() as runner, vllm_server(runner, model, dtype=dtype, threads=default_threads(model)) as fleet:
         clients = Clients(fleet, pocket_prompts(rows // GROUP), GROUP, rows, model, max_tokens)
         runner.run(clients.ours())
         run = runner.run(clients.ours())

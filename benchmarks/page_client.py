@@ -104,7 +104,7 @@ class ViewerProcess:
 
 
 @contextmanager
-def serving(runs: Sequence[Path]) -> Iterator[ViewerProcess]:
+def viewer_process(runs: Sequence[Path]) -> Iterator[ViewerProcess]:
     """A viewer of runs, for the context."""
     command = [sys.executable, "-m", "events.web", "--port", "0", *map(str, runs)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -173,10 +173,10 @@ def _bare(folder: Path, threads: int) -> Callable[[Sequence[str], int], list[int
 
 
 def _from_server(contender: str, folder: Path, threads: int) -> dict[str, Any]:
-    from benchmarks.serving import THEIRS, served
+    from benchmarks.serving import THEIRS, vllm_server
 
     rates = []
-    with asyncio.Runner() as runner, served(runner, folder, dtype="bfloat16", threads=threads) as fleet:
+    with asyncio.Runner() as runner, vllm_server(runner, folder, dtype="bfloat16", threads=threads) as fleet:
         for rows in ROWS:
             prompts, group = _prompts(rows)
             clients = Clients(fleet, prompts, group, rows, folder, TOKENS)

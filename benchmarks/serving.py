@@ -95,7 +95,7 @@ def in_process(prompts: Sequence[str], cases: Iterable[LengthCase], rounds: int)
 def from_server(rows: int, in_flight: int, rounds: int) -> tuple[list[Claim], list[str]]:
     """Our client against vLLM's own, and a table of their CPU costs."""
     claims, costs = list[Claim](), list[list[str]]()
-    with asyncio.Runner() as runner, served(runner) as fleet:
+    with asyncio.Runner() as runner, vllm_server(runner) as fleet:
         for what, group in (("each prompt once", 1), (f"each prompt {GROUP} times", GROUP)):
             with section.step(f"from the server, {what}"):
                 clients = Clients(fleet, pocket_prompts(rows // group), group, in_flight)
@@ -155,7 +155,7 @@ def same(runs: Mapping[str, Sequence[ClientRun]]) -> int:
 
 
 @contextmanager
-def served(runner: asyncio.Runner, weights: Path = WEIGHTS, **settings: Any) -> Iterator[Fleet]:
+def vllm_server(runner: asyncio.Runner, weights: Path = WEIGHTS, **settings: Any) -> Iterator[Fleet]:
     """A vLLM server with the weights of a folder, in float32 unless the settings of `ServingConfig` say otherwise."""
     with TemporaryDirectory() as logs:
         with section.step("starting a vLLM server"):

@@ -23,7 +23,7 @@ import typer
 from benchmarks import section
 from benchmarks.command import made_once, run_main
 from benchmarks.long_run import LongRun
-from benchmarks.page_client import PageClient, PageResponse, page_addresses, serving
+from benchmarks.page_client import PageClient, PageResponse, page_addresses, viewer_process
 from benchmarks.rounds import table
 from events.cli.app import LOG_NAME
 from events.index.location import INDEX_NAME
@@ -89,18 +89,18 @@ def main(
     lines = [f"{section.machine(PACKAGES)}.", "", NOTES]
     with section.step("a long log"):
         run = long_run(folder / "million", events)
-    with section.step("its index"), serving([run]) as server:
+    with section.step("its index"), viewer_process([run]) as server:
         server.wait_until_indexed(run.name)
     with section.step("indexing"):
         index = indexed(long_run(folder / "short", anew))
     with section.step("first pages"):
         first = [started(run) for _ in range(starts)]
-    with section.step("pages"), serving([run]) as server:
+    with section.step("pages"), viewer_process([run]) as server:
         client = PageClient(server.address)
         measurements = measure_pages(client, page_addresses(client), rounds)
         unit = median(client.get(UNIT).first_ms for _ in range(10 * rounds))
         memory = server.peak_mb()
-    with section.step("runs compared"), serving(copies(run, folder / "compared")) as server:
+    with section.step("runs compared"), viewer_process(copies(run, folder / "compared")) as server:
         client = PageClient(server.address)
         side_by_side = {f"{count} runs compared": compared(run, count) for count in (2, COPIES)}
         measurements |= measure_pages(client, side_by_side, rounds)
@@ -157,7 +157,7 @@ def indexed(run: Path) -> list[str]:
 
 def started(run: Path) -> float:
     """Milliseconds of the first page of a run after a start."""
-    with serving([run]) as server:
+    with viewer_process([run]) as server:
         return PageClient(server.address).get(f"/runs/{run.name}").first_ms
 
 

@@ -111,7 +111,7 @@ def main(
 
     folder = _folder(runs, name, resume)
     url = None if log is None else recordable_url(log, folder.name)
-    with _serving(folder, serve_weights) as address:
+    with _weights_server(folder, serve_weights) as address:
         play(folder, config, url, console, plain=plain, players=players, weights=address)
 
 
@@ -123,13 +123,13 @@ def _print_plan(config: Config | None, config_file: Path | None, gpu: str | None
     print("".join(lines), to_toml(config), sep="\n", end="")  # noqa: T201 (the resolved settings are the output)
 
 
-def _serving(folder: Path, address: str | None) -> AbstractContextManager[str | None]:
-    """Serves the weights of a run while it is played, if there is an address."""
+def _weights_server(folder: Path, address: str | None) -> AbstractContextManager[str | None]:
+    """A server of a run's weights while it is played; none, if there is no address."""
     if address is None:
         return nullcontext()
-    from graph.setup.weights_transfer import serve_weights
+    from graph.setup.weights_transfer import weights_server
 
-    return serve_weights(folder / "weights", address)
+    return weights_server(folder / "weights", address)
 
 
 def _refuse_with_resume(resume: str | None, *others: object) -> None:

@@ -77,8 +77,8 @@ def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> Ren
         _players(summary),
     )
     parts += [part for table in tables if table.row_count for part in ("", table)]
-    served = list(_served(summary))
-    return Group(*parts, *(["", *served] if served else []))
+    weights = list(_weights_in_play(summary))
+    return Group(*parts, *(["", *weights] if weights else []))
 
 
 def solved_goalposts(summary: RunSummary) -> set[QuestionId]:
@@ -145,11 +145,11 @@ def _sentences(summary: RunSummary, name: str) -> Iterator[str]:
         yield f"{counted(texts, 'text')} {'was' if texts == 1 else 'were'} given to learn{how}."
 
 
-def _served(summary: RunSummary) -> Iterator[str]:
+def _weights_in_play(summary: RunSummary) -> Iterator[str]:
     for role, fact in summary.served.items():
         largest, mean = fact.difference, fact.mean_difference
         check = "" if largest is None else f", whose logprobs are the trainer's within {largest:.1e} nats (mean {mean:.1e})"
-        yield f"{role} is served by {fact.policy[:SHORT]}{check}"
+        yield f"{role} plays with {fact.policy[:SHORT]}{check}"
 
 
 def _table(title: str, *columns: str, shown: int = 0, total: int = 0) -> Table:

@@ -75,7 +75,7 @@ class Budget:
     def sampling_s(self, work: TokenEstimate) -> float:
         """Seconds of sampling, at two FLOPs a weight and token, and of verdicts."""
         flops = 2 * self.dims.weights * work.tokens
-        sampling = flops / (sum(map(len, self.memory.serving)) * self.gpu.peak * self.gpu.sampling_mfu)
+        sampling = flops / (sum(map(len, self.memory.server_gpus)) * self.gpu.peak * self.gpu.sampling_mfu)
         return sampling + work.answers / VERDICTS_PER_S
 
     def learning_s(self, work: TokenEstimate) -> float:
@@ -128,7 +128,7 @@ def comparison_table(config: Config, dims: ModelDims, gpu: Gpu) -> list[str]:
         row("activations", lambda each: each.memory.activations),
         row("**memory of a training process**", lambda each: each.memory.trainer),
         row("of which stays while servers sample", lambda each: each.memory.resident),
-        row("weights of a model server on each of its GPUs", lambda each: each.memory.served),
+        row("weights of a model server on each of its GPUs", lambda each: each.memory.server_weights),
         row("keys and values of 1000 tokens", lambda each: 1000 * each.memory.cache),
         row("an update on disk", lambda each: each.saved),
         row("an iteration in the log", lambda each: each.log(work)),

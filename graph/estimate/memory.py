@@ -177,7 +177,7 @@ class Memory:
         return 1 if self.config.learn.lora.rank else self.policy_count
 
     @property
-    def served(self) -> float:
+    def server_weights(self) -> float:
         """Weights of a server on each of its GPUs."""
         return DTYPE_BYTES[self.config.serve.dtype] * self.dims.weights / self.config.serve.tensor_parallel
 
@@ -190,18 +190,18 @@ class Memory:
     def server(self) -> float:
         """What a server takes on each of its GPUs."""
         if self.config.serve.backend == "transformers":
-            return self.served + self.cache * ROWS_AT_ONCE * self.config.window + self.gpu.base
+            return self.server_weights + self.cache * ROWS_AT_ONCE * self.config.window + self.gpu.base
         if self.gpu.name == "CPU":
-            return self.served + self.config.serve.kv_cache_gib * 2**30 + self.gpu.base
+            return self.server_weights + self.config.serve.kv_cache_gib * 2**30 + self.gpu.base
         return self.config.serve.gpu_memory * self.gpu.memory
 
     @property
     def cached(self) -> float:
         """Tokens whose keys and values fit into a server."""
-        return max(0.0, self.server - self.served - self.gpu.base) * self.config.serve.tensor_parallel / self.cache
+        return max(0.0, self.server - self.server_weights - self.gpu.base) * self.config.serve.tensor_parallel / self.cache
 
     @property
-    def serving(self) -> list[list[str]]:
+    def server_gpus(self) -> list[list[str]]:
         """The GPUs of each server of a fleet; of those that run already, where they answer."""
         serve = self.config.serve
         if serve.backend == "vllm" and serve.urls:
@@ -211,7 +211,7 @@ class Memory:
         return [devices[start * each : (start + 1) * each] for start in range(count)]
 
     @property
-    def learning(self) -> list[str]:
+    def trainer_gpus(self) -> list[str]:
         """The GPU of each training process."""
         count = self.config.learn.processes
         devices = _named(self.config.learn.devices) or [str(number) for number in range(count)]
@@ -220,12 +220,14 @@ class Memory:
     @property
     def gpus(self) -> list[str]:
         """All GPUs that are used."""
-        return sorted({*self.learning, *(gpu for gpus in self.serving for gpu in gpus)}, key=lambda name: (len(name), name))
+        return sorted(
+            {*self.trainer_gpus, *(gpu for gpus in self.server_gpus for gpu in gpus)}, key=lambda name: (len(name), name)
+        )
 
     def needed(self, gpu: str) -> float:
         """The peak on one GPU."""
-        servers = self.fleets * sum(gpu in gpus for gpus in self.serving)
-        trainers = self.learning.count(gpu)
+        servers = self.fleets * sum(gpu in gpus for gpus in self.server_gpus)
+        trainers = self.trainer_gpus.count(gpu)
         if not self.config.serve.sleep:
             return servers * self.server + trainers * self.trainer
         sampling = servers * self.server + trainers * (self.resident + self.gpu.base)
@@ -242,7 +244,7 @@ class Memory:
 
         Whole weights as every process reads them, or an update as the first process writes it; and weights of sleeping servers.
         """
-        asleep = self.fleets * sum(map(len, self.serving)) * self.served if self.config.serve.sleep else 0
+        asleep = self.fleets * sum(map(len, self.server_gpus)) * self.server_weights if self.config.serve.sleep else 0
         return max(self.config.learn.processes * 4 * self.dims.weights, 4 * self.trained + self.moments) + asleep
 
 

@@ -181,7 +181,7 @@ def _where(budget: Budget) -> Iterator[str]:
     config, memory = budget.config, budget.memory
     serve, learn = config.serve, config.learn
     kind = "core" if budget.gpu.name == "CPU" else "GPU"
-    each = " | ".join(f"{kind} {', '.join(gpus)}" for gpus in memory.serving)
+    each = " | ".join(f"{kind} {', '.join(gpus)}" for gpus in memory.server_gpus)
     if serve.backend == "transformers":
         yield f"sampling      in this process by transformers, {serve.dtype}: {each}"
     elif serve.urls:
@@ -191,10 +191,10 @@ def _where(budget: Budget) -> Iterator[str]:
         adapters = ", with adapters" if learn.lora.rank else ""
         for number in range(memory.fleets):
             whose = f" {number + 1}" if memory.fleets > 1 else ""
-            yield f"{'servers' + whose:<13} {len(memory.serving)} x vLLM, {serve.dtype}{adapters}{sleep}: {each}"
+            yield f"{'servers' + whose:<13} {len(memory.server_gpus)} x vLLM, {serve.dtype}{adapters}{sleep}: {each}"
     shard = "" if learn.shard == "none" else f", weights sharded ({learn.shard})"
     how = f"{learn.processes} processes{shard}" if learn.processes > 1 else "1 process"
-    yield f"trainer       {how}, {learn.precision}: {kind} {', '.join(memory.learning)}; gasp train RUN --follow"
+    yield f"trainer       {how}, {learn.precision}: {kind} {', '.join(memory.trainer_gpus)}; gasp train RUN --follow"
     cached = f"keys and values of {_count(memory.cached)} tokens each"
     yield f"cache         {cached}; a prompt and its completion have up to {config.window}"
 

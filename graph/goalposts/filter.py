@@ -27,7 +27,7 @@ from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config, EvaluateSettings
 from graph.setup.assemble import make_evaluator, make_runner, prepare_sandbox
 from graph.setup.model_source import PolicyWeights, open_models
-from graph.setup.named_policies import Checkpoint, NamedPolicies, serve_checkpoint
+from graph.setup.named_policies import Checkpoint, NamedPolicies, load_checkpoint
 from roles.model import Model
 from roles.prompt import Prompts
 from sandbox.runner import Runner
@@ -63,22 +63,22 @@ class GoalpostFilter:
         if not new:
             print_note(f"{policies.name}: the same weights as were asked before")
         async with AsyncExitStack() as stack:
-            server = _PolicyServer(self, policies, stack)
+            evaluators = _CheckpointEvaluators(self, policies, stack)
             for checkpoint in new:
                 if self.left:
-                    self.results.append(await self._ask_policy(server, checkpoint))
+                    self.results.append(await self._ask_policy(evaluators, checkpoint))
                     on_result(self.results[-1])
 
-    async def _ask_policy(self, server: _PolicyServer, checkpoint: Checkpoint) -> PolicyResult:
+    async def _ask_policy(self, evaluators: _CheckpointEvaluators, checkpoint: Checkpoint) -> PolicyResult:
         asked, streams = [question.id for question in self.left], []
         for settings in _evaluation_rounds(self.config.evaluate):
-            name = evaluation_name(self.name, self.left, settings, server.prompts.digest)
+            name = evaluation_name(self.name, self.left, settings, evaluators.prompts.digest)
             stream = policy_evaluation_stream(name, checkpoint.policy, self.config.seed)
             event = self._finished(stream)
             if event is None:
-                what = f"{server.policies.name}, {checkpoint.policy[:SHORT]}"
-                with server.activity.task(what), show_activity(server.activity):
-                    evaluator = await server.evaluator(checkpoint, settings)
+                what = f"{evaluators.policies.name}, {checkpoint.policy[:SHORT]}"
+                with evaluators.activity.task(what), show_activity(evaluators.activity):
+                    evaluator = await evaluators.evaluator(checkpoint, settings)
                     await evaluator.evaluate_in(stream, name, self.left, checkpoint.iteration)
                 event = self._finished(stream)
             assert event is not None, "the evaluation has just been appended"
@@ -90,7 +90,7 @@ class GoalpostFilter:
                 break
         left = {question.id for question in self.left}
         return PolicyResult(
-            who=server.policies.name,
+            who=evaluators.policies.name,
             policy=checkpoint.policy,
             iteration=checkpoint.iteration,
             streams=tuple(streams),
@@ -103,8 +103,8 @@ class GoalpostFilter:
         return first_event(self.log, stream, "evaluation_finished")
 
 
-class _PolicyServer:
-    """Serves the checkpoints of one model, one after the other; model and sandbox are opened when the first has to answer."""
+class _CheckpointEvaluators:
+    """Makes an evaluator of each checkpoint of one model, one after the other; model and sandbox are opened with the first."""
 
     def __init__(self, filtering: GoalpostFilter, policies: NamedPolicies, stack: AsyncExitStack) -> None:
         self.policies = policies
@@ -118,7 +118,7 @@ class _PolicyServer:
     async def evaluator(self, checkpoint: Checkpoint, settings: EvaluateSettings) -> Evaluator:
         filtering, name = self._filtering, self.policies.config.policy_of["student"]
         model, runner = self._opened = self._opened or await self._open(name, checkpoint)
-        await serve_checkpoint(model, name, checkpoint, self._sync_checker)
+        await load_checkpoint(model, name, checkpoint, self._sync_checker)
         config = filtering.config.model_copy(update={"evaluate": settings, "serve": self.policies.config.serve})
         log, weights = filtering.log, checkpoint.weights
         return make_evaluator(log, config, self.prompts, filtering.rules, model, runner, self.activity, weights, in_run=False)

@@ -98,13 +98,13 @@ class Lockstep:
             state.idle.set()
 
     async def _batch(self, waiting: Sequence[_LockstepEpisode]) -> None:
-        """Serve every waiting call, the calls of one service as one batch; then let the episodes go on, one after the other."""
+        """Make every waiting call, those of one function as one batch; then let the episodes go on, one after the other."""
         groups: dict[BatchCall, list[_LockstepEpisode]] = {}
         for state in waiting:
             assert state.call is not None
             groups.setdefault(state.call[0], []).append(state)
-        served = await asyncio.gather(*(self._serve(serve, group) for serve, group in groups.items()))
-        results = {id(state): result for group in served for state, result in group}
+        made = await asyncio.gather(*(self._call_batch(call, group) for call, group in groups.items()))
+        results = {id(state): result for group in made for state, result in group}
         for state in waiting:
             assert state.call is not None
             future = state.call[2]
@@ -115,19 +115,19 @@ class Lockstep:
             await state.idle.wait()
 
     @staticmethod
-    async def _serve(serve: BatchCall, group: Sequence[_LockstepEpisode]) -> list[tuple[_LockstepEpisode, list[Any]]]:
+    async def _call_batch(call_batch: BatchCall, group: Sequence[_LockstepEpisode]) -> list[tuple[_LockstepEpisode, list[Any]]]:
         calls = [state.call for state in group if state.call is not None]
         if all(state.repeating for state in group):
             # Nobody needs a new result of this batch, so it is not computed.
             return [(state, [None] * len(call[1])) for state, call in zip(group, calls, strict=True)]
-        results = iter(await serve([request for call in calls for request in call[1]]))
+        results = iter(await call_batch([request for call in calls for request in call[1]]))
         return [(state, list(islice(results, len(call[1])))) for state, call in zip(group, calls, strict=True)]
 
     @staticmethod
-    async def _call(kind: str, serve: BatchCall, requests: Sequence[Any]) -> list[Any]:
+    async def _call(kind: str, call_batch: BatchCall, requests: Sequence[Any]) -> list[Any]:
         state = _current_episode.get()
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        state.call = (serve, requests, future)
+        state.call = (call_batch, requests, future)
         state.calls += 1
         observe(OBSERVED_CALLS, state.calls, kind)
         state.idle.set()
@@ -136,32 +136,32 @@ class Lockstep:
     def model(self, model: Model) -> Model:
         """The same model, batched over episodes."""
 
-        async def serve(requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
+        async def call_batch(requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
             return await model.generate(requests)
 
-        return _BatchedModel(model, serve)
+        return _BatchedModel(model, call_batch)
 
     def runner(self, runner: Runner) -> Runner:
         """The same runner, batched over episodes."""
 
-        async def serve(jobs: Sequence[Job]) -> list[JobResult]:
+        async def call_batch(jobs: Sequence[Job]) -> list[JobResult]:
             with self.activity.task(f"running {len(jobs)} programs", phase="programs"):
                 return await runner.run(jobs)
 
-        return _BatchedRunner(runner, serve)
+        return _BatchedRunner(runner, call_batch)
 
 
 @dataclass(frozen=True)
 class _BatchedModel:
     inner: Model
-    serve_batch: BatchCall
+    call_batch: BatchCall
 
     @property
     def policy(self) -> Digest:
         return self.inner.policy
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
-        return await Lockstep._call("model", self.serve_batch, requests)
+        return await Lockstep._call("model", self.call_batch, requests)
 
     async def load_weights(self, weights: Path, policy: Digest) -> None:
         await self.inner.load_weights(weights, policy)
@@ -186,14 +186,14 @@ class _BatchedModel:
 @dataclass(frozen=True)
 class _BatchedRunner:
     inner: Runner
-    serve_batch: BatchCall
+    call_batch: BatchCall
 
     @property
     def provenance(self) -> Provenance:
         return self.inner.provenance
 
     async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
-        return await Lockstep._call("runner", self.serve_batch, jobs)
+        return await Lockstep._call("runner", self.call_batch, jobs)
 
     async def close(self) -> None:
         await self.inner.close()

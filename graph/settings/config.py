@@ -64,7 +64,7 @@ class PlaySettings(SettingsGroup):
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = ("induction", "deduction", "abduction")
     """Tasks in which the student learns from accepted questions; one is drawn uniformly for each [paper: all three]."""
     solve_attempts: Annotated[int, Field(ge=1, le=10_000)] = 4
-    """Attempts at a lemma or lift whose task is deduction or abduction; for induction the pass-rate attempts serve."""
+    """Attempts at a lemma or lift whose task is deduction or abduction; for induction the pass-rate attempts suffice."""
     practice: Annotated[int, Field(ge=0, le=100_000)] = 24
     """Real questions an iteration (real-data RL), drawn uniformly from the training set."""
     practice_attempts: Annotated[int, Field(ge=2, le=10_000)] = 8

@@ -96,12 +96,12 @@ def make_evaluator(
     *,
     in_run: bool,
 ) -> Evaluator:
-    """An evaluator of the student that `model` serves; `weights`: the folder of its weights, or of others of that size."""
+    """An evaluator of the student that `model` plays; `weights`: the folder of its weights, or of others of that size."""
     # Servers make their own batches, so no question waits for another.
-    served = not config.repeatable
-    scheduler = make_scheduler("concurrent" if served else config.play.order, activity)
+    on_servers = not config.repeatable
+    scheduler = make_scheduler("concurrent" if on_servers else config.play.order, activity)
     gpu = bool(config.serve.devices) or GPU_FILE.exists()
-    batch = None if served else questions_at_once(weight_count(weights), config.evaluate, gpu=gpu, in_run=in_run)
+    batch = None if on_servers else questions_at_once(weight_count(weights), config.evaluate, gpu=gpu, in_run=in_run)
     solver, verifier = Solver(scheduler.model(model), prompts, log), make_verifier(config, scheduler.runner(runner), rules)
     return Evaluator(log, solver, verifier, scheduler, config.evaluate, config.seed, batch, repeatable=config.repeatable)
 

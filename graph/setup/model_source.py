@@ -91,7 +91,7 @@ async def open_models(
             key = base.digest if config.learn.lora.rank else name
             if key not in servers:
                 servers[key] = await _replicas(config, base, logs, activity, stack, processes)
-            models[name] = _served_by(config, servers[key], base, shared)
+            models[name] = _model_on(config, servers[key], base, shared)
         for model in models.values():
             stack.push_async_callback(model.close)
         yield models
@@ -115,7 +115,7 @@ def _in_process(config: Config, policies: Mapping[str, PolicyWeights], activity:
     }
 
 
-def _served_by(config: Config, replicas: Replicas, base: PolicyWeights, shared: SharedServers | None) -> Model:
+def _model_on(config: Config, replicas: Replicas, base: PolicyWeights, shared: SharedServers | None) -> Model:
     from roles.models.vllm import VllmModel
 
     model = partial(VllmModel, replicas, base.folder, max_prompt_tokens=config.max_prompt_tokens, drift=config.mismatch_limit)
@@ -144,7 +144,7 @@ async def _replicas(
         nonlocal last
         last = one_line(line, 100)
 
-    serving = _serving(config, weights, logs, processes)
+    serving = _serving_config(config, weights, logs, processes)
     with activity.task(f"starting vLLM, whose log is in {logs}", note=lambda: last):
         fleet = await start_fleet(serving, progress)
     stack.push_async_callback(fleet.close)
@@ -160,10 +160,10 @@ def check_servers(config: Config, weights: PolicyWeights) -> None:
         return
     from roles.serving.command import assign_devices, built_for_cpu
 
-    assign_devices(_serving(config, weights, Path()), cpu=built_for_cpu())
+    assign_devices(_serving_config(config, weights, Path()), cpu=built_for_cpu())
 
 
-def _serving(config: Config, weights: PolicyWeights, logs: Path, processes: int = 1) -> ServingConfig:
+def _serving_config(config: Config, weights: PolicyWeights, logs: Path, processes: int = 1) -> ServingConfig:
     from roles.serving.command import ServingConfig
 
     serve, rank, policies = config.serve, config.learn.lora.rank, len(set(config.policy_of.values()))

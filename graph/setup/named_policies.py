@@ -38,16 +38,16 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class NamedPolicies:
-    """Checkpoints that one model can serve, one after the other."""
+    """Checkpoints that one model can load, one after the other."""
 
     name: str
     config: Config
-    """How they are served."""
+    """Settings by which they are loaded and sampled from."""
     checkpoints: tuple[Checkpoint, ...]
 
 
-async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, checker: WeightSyncChecker) -> None:
-    """Let a model serve a checkpoint; ModelError if it does not, as far as the trainer's logprobs are there to check."""
+async def load_checkpoint(model: Model, name: str, checkpoint: Checkpoint, checker: WeightSyncChecker) -> None:
+    """Load a checkpoint into a model; ModelError if the trainer's logprobs, where there are some, differ."""
     if model.policy != checkpoint.policy:
         await model.load_weights(checkpoint.weights, checkpoint.policy)
     if checkpoint.probe is not None:

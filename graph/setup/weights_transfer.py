@@ -47,11 +47,11 @@ def weights_token() -> str:
 
 
 @contextmanager
-def serve_weights(store: Path, address: str) -> Iterator[str]:
-    """Serve the folders of `store` at `HOST:PORT` (port 0: any that is free) while the block runs; gives the server's URL.
+def weights_server(store: Path, address: str) -> Iterator[str]:
+    """A server of the folders of `store` at `HOST:PORT` (port 0: any that is free) for the length of a block; gives its URL.
 
     Raises:
-        BadInput: the address cannot be served, or there is no token.
+        BadInput: there can be no server at the address, or there is no token.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():

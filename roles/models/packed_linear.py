@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 _ROWS: Final = 16
-"""Rows that the layout is chosen for; it serves any number."""
+"""Rows that the layout is chosen for; it works with any number."""
 
 
 class PackedLinear(nn.Module):

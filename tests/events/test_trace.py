@@ -120,8 +120,8 @@ def test_the_overview_says_how_far_served_weights_are_from_the_trainers(log: Mem
     for role, far in (("teacher", None), ("student", 0.5), ("student", 0.013)):
         log.append("run", [PolicyServed(role=role, policy=Digest("b" * 64), difference=far, mean_difference=far)])
     assert shown(overview(fold(RunSummary(), log.read()))).splitlines()[-2:] == [
-        "teacher is served by bbbbbbbb",
-        "student is served by bbbbbbbb, whose logprobs are the trainer's within 1.3e-02 nats (mean 1.3e-02)",
+        "teacher plays with bbbbbbbb",
+        "student plays with bbbbbbbb, whose logprobs are the trainer's within 1.3e-02 nats (mean 1.3e-02)",
     ]
 
 

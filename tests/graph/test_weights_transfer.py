@@ -13,7 +13,7 @@ from events.facts.errors import BadInput, ModelError
 from events.facts.values import Digest
 from events.facts.weight_facts import WeightsPruned
 from events.facts.weights import OPTIMIZER_FILE, weights_digest
-from graph.setup.weights_transfer import TOKEN_VARIABLE, fetch_weights, remove_pruned, serve_weights
+from graph.setup.weights_transfer import TOKEN_VARIABLE, fetch_weights, remove_pruned, weights_server
 
 POCKET = Path("roles/pocket/weights").resolve()
 LOCAL = "127.0.0.1:0"
@@ -35,7 +35,7 @@ def digest_in(store: Path) -> Digest:
 
 def test_fetched_weights_are_those_that_were_asked_for(store, tmp_path, log):
     digest, mine = digest_in(store), tmp_path / "mine"
-    with serve_weights(store, LOCAL) as url:
+    with weights_server(store, LOCAL) as url:
         fetch_weights(url, digest, mine)
         # Nothing is fetched twice.
         (store / digest / "config.json").unlink()
@@ -56,14 +56,14 @@ def test_a_flipped_bit_is_found_and_nothing_is_kept(store, tmp_path):
         last = file.read(1)[0]
         file.seek(-1, 2)
         file.write(bytes([last ^ 1]))
-    with serve_weights(store, LOCAL) as url, pytest.raises(ModelError, match=r"came from http.* as .*; see whether its disk"):
+    with weights_server(store, LOCAL) as url, pytest.raises(ModelError, match=r"came from http.* as .*; see whether its disk"):
         fetch_weights(url, digest, tmp_path / "mine")
     assert not list((tmp_path / "mine").iterdir())
 
 
 def test_without_the_token_nobody_gets_anything(store, tmp_path, monkeypatch):
     digest = digest_in(store)
-    with serve_weights(store, LOCAL) as url:
+    with weights_server(store, LOCAL) as url:
         for path in (digest, f"{digest}/config.json", "", "../../etc/passwd"):
             with pytest.raises(urllib.error.HTTPError, match="401"):
                 urllib.request.urlopen(f"{url}/{path}")
@@ -71,14 +71,14 @@ def test_without_the_token_nobody_gets_anything(store, tmp_path, monkeypatch):
         with pytest.raises(ModelError, match=r"cannot be fetched from .*401.*; is the coordinator up, and the token the same"):
             fetch_weights(url, digest, tmp_path / "mine")
     monkeypatch.setenv(TOKEN_VARIABLE, "short")
-    with pytest.raises(BadInput, match=f"set {TOKEN_VARIABLE} to the same 16 characters"), serve_weights(store, LOCAL):
+    with pytest.raises(BadInput, match=f"set {TOKEN_VARIABLE} to the same 16 characters"), weights_server(store, LOCAL):
         pass
 
 
 def test_with_the_token_only_weights_are_given(store):
     digest = digest_in(store)
     (store / "secret").write_text("mine")
-    with serve_weights(store, LOCAL) as url:
+    with weights_server(store, LOCAL) as url:
         for path in ("secret", f"{digest}/../../secret", f"{digest}/{OPTIMIZER_FILE}", f"../{store.name}/{digest}", "0" * 64):
             request = urllib.request.Request(f"{url}/{path}", headers={"Authorization": "Bearer sesame-sesame-sesame"})
             with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -88,5 +88,5 @@ def test_with_the_token_only_weights_are_given(store):
 @pytest.mark.parametrize("address", ["8300", ":8300", "host:port", "127.0.0.1:99999", "192.0.2.1:8300"])
 def test_an_address_that_cannot_be_served_is_told(store, address):
     sentence = r"(is no address for weights; write|cannot be served at .*; choose another) HOST:PORT"
-    with pytest.raises(BadInput, match=sentence), serve_weights(store, address):
+    with pytest.raises(BadInput, match=sentence), weights_server(store, address):
         pass

@@ -127,7 +127,7 @@ class TinyModelRun(ExampleRun):
         super().run(**{**config, "learn": {"staleness": 99, **config.get("learn", {})}})
         return self
 
-    def serve(self, store: Path, digest: Digest) -> TinyModelRun:
+    def load_weights(self, store: Path, digest: Digest) -> TinyModelRun:
         self.policies = {"teacher": digest, "student": digest}
         self._model = load_model(store / digest)
         return self

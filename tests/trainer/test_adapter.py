@@ -222,7 +222,7 @@ def test_adapters_learn_from_what_they_played_themselves(made, run) -> None:
     drifts = []
     for _ in range(3):
         [update] = learn(tale.play(), run)
-        tale.serve(run / "weights", update.digest)
+        tale.load_weights(run / "weights", update.digest)
         drifts.append(next(step.metrics[MISMATCH_MAX] for step in update.steps if step.samples))
     assert update.step >= 3
     assert max(drifts) < 1e-4

@@ -268,7 +268,7 @@ def test_only_the_first_the_newest_and_the_named_weights_stay(tell, run, made) -
     [first] = updates = learn(example, run)
     example.log.append("run", [PolicyServed(role="student", policy=first.digest)])
     for _ in range(3):
-        updates += learn(example.serve(run / "weights", updates[-1].digest).play(), run)
+        updates += learn(example.load_weights(run / "weights", updates[-1].digest).play(), run)
     # The last update's parent counts as named.
     expected = {made[1], first.digest, updates[-2].digest, updates[-1].digest}
     assert {folder.name for folder in (run / "weights").iterdir()} == expected
@@ -277,8 +277,8 @@ def test_only_the_first_the_newest_and_the_named_weights_stay(tell, run, made) -
 def test_weights_of_the_iteration_being_played_stay(tell, run) -> None:
     example = tell(learn={"keep": 1, "staleness": 0}).play()
     [first] = learn(example, run)
-    [second] = learn(example.serve(run / "weights", first.digest).play(), run)
-    example.serve(run / "weights", second.digest).play()
+    [second] = learn(example.load_weights(run / "weights", first.digest).play(), run)
+    example.load_weights(run / "weights", second.digest).play()
     policies = {"teacher": first.digest, "student": first.digest}
     example.log.append("run", [IterationStarted(iteration=4, policies=policies, episodes=1)])
     learn(example, run)

@@ -113,7 +113,7 @@ def learn(run: Path, tale: TinyModelRun) -> PolicyUpdated:
     """One more iteration by the newest weights; a new trainer learns it."""
     [event] = trainer(run, tale.play()).catch_up()
     assert isinstance(event.fact, PolicyUpdated)
-    tale.serve(run / "weights", event.fact.digest)
+    tale.load_weights(run / "weights", event.fact.digest)
     return event.fact
 
 

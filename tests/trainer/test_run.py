@@ -56,7 +56,7 @@ def play(run: Path, *, iterations: int, finish: bool = True) -> Path:
                 example.start(3).episode(lemma=3).episode(lift=None).practice().finish()
             [event] = trainer.catch_up()
             for example in scenes:
-                example.serve(stores, event.fact.digest)
+                example.load_weights(stores, event.fact.digest)
         if finish:
             scenes[0].end()
     return run
@@ -163,7 +163,7 @@ def test_following_learns_each_iteration_as_it_is_finished_and_ends_with_the_run
         for iteration in (1, 2, 3):
             example.start(1).practice().finish()
             wait_until(lambda done=iteration: len(updates(run)) == done, process)
-            example.serve(run / "weights", updates(run)[-1].digest)
+            example.load_weights(run / "weights", updates(run)[-1].digest)
         example.end()
         assert process.wait() == 0
     assert [update.iteration for update in updates(run)] == [1, 2, 3]
