@@ -16,7 +16,7 @@ from roles.pocket import WEIGHTS
 from roles.prompt import Prompts
 from roles.questions.passable import PromptWindow, unpassable_reason
 from roles.questions.question_set import save_questions
-from trainer.evaluate import question_set
+from trainer.evaluation.evaluated_questions import question_set
 
 
 def asked(output, mode="function", public=()):

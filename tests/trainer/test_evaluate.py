@@ -25,7 +25,8 @@ from roles.pocket import QUESTIONS, WEIGHTS
 from roles.questions.load import load_questions
 from tests.support.example_runs import example_run, policy_updated
 from tests.support.processes import start_command
-from trainer.evaluate import app, question_set
+from trainer.evaluate import app
+from trainer.evaluation.evaluated_questions import question_set
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

@@ -1,0 +1,1 @@
+"""An evaluation of one policy, whoever made its weights: which policy, on which questions, and what came out."""
