@@ -18,8 +18,9 @@ Not responsible for: undoing. A consumer that was wrong gets another name, or em
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
+from itertools import takewhile
 from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -56,6 +57,22 @@ def immediate_transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def _noting(heads: list[Head], events: Iterable[Event]) -> Iterator[Event]:
+    """The events; where each of them is in the log is noted when it passes."""
+    for event in events:
+        heads.append(Head(event.position, event.head))
+        yield event
+
+
+def _one_by_one(write: Callable[[Database, Event], None] | None) -> Callable[[Database, Iterator[Event]], None]:
+    def write_batch(db: Database, events: Iterator[Event]) -> None:
+        for event in events:
+            assert write is not None, "a consumer needs `write` or `write_batch`"
+            write(db, event)
+
+    return write_batch
+
+
 class Consumer(Generic[Database]):
     """Applies each event of a log once to rows in a database."""
 
@@ -64,8 +81,9 @@ class Consumer(Generic[Database]):
         log: ReadableLog,
         name: str,
         db: Database,
-        write: Callable[[Database, Event], None],
+        write: Callable[[Database, Event], None] | None = None,
         *,
+        write_batch: Callable[[Database, Iterator[Event]], None] | None = None,
         kinds: Collection[str] | None = None,
         behind: str = "",
     ) -> None:
@@ -78,13 +96,14 @@ class Consumer(Generic[Database]):
             name: whose checkpoint it is.
             db: holds the rows and the checkpoint.
             write: writes the rows of one event, and must not commit.
+            write_batch: in its place, writes the rows of all events that share a transaction, of which it must leave none.
             kinds: kinds of facts that are consumed; None for all.
             behind: a consumer of the same database whose rows `write` reads; this one never overtakes it.
         """
         self.name = name
         self._log = log
         self._db = db
-        self._write = write
+        self._write_batch = write_batch or _one_by_one(write)
         self._kinds = kinds
         self._behind = behind
         with self._transaction():
@@ -138,19 +157,18 @@ class Consumer(Generic[Database]):
             at = self._checkpoint(self.name, "" if isinstance(self._db, sqlite3.Connection) else " FOR UPDATE")
             last = self._checkpoint(self._behind).position if self._behind else inf
             # From the last consumed event on, to check that it is still the log that was consumed.
-            events = list(self._log.read(after=max(at.position - 1, 0), kinds=self._kinds, limit=BATCH_SIZE + 1))
+            events = self._log.read(after=max(at.position - 1, 0), kinds=self._kinds, limit=BATCH_SIZE + bool(at.position))
             if at.position:
-                self._check(at, events)
-            fresh = [event for event in events if at.position < event.position <= last]
-            for event in fresh:
-                self._write(self._db, event)
-            if fresh:
+                self._check(at, next(events, None))
+            consumed: list[Head] = []
+            self._write_batch(self._db, _noting(consumed, takewhile(lambda event: event.position <= last, events)))
+            if consumed:
                 query = "UPDATE checkpoint SET position = ?, head = ? WHERE consumer = ?"
-                self._run(query, fresh[-1].position, fresh[-1].head, self.name)
-        return len(fresh)
+                self._run(query, *consumed[-1], self.name)
+        return len(consumed)
 
-    def _check(self, at: Head, events: list[Event]) -> None:
-        if not events or Head(events[0].position, events[0].head) != at:
+    def _check(self, at: Head, event: Event | None) -> None:
+        if event is None or Head(event.position, event.head) != at:
             message = f"The rows of consumer {self.name!r} come from another log, or from a tail that was cut off"
             raise LogCorrupt(f"{message}; verify the log, then empty the consumer's tables and its checkpoint.")
 

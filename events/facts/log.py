@@ -133,6 +133,9 @@ class ReadableLog(Protocol):
             LogCorrupt: it is missing or does not match.
         """
 
+    def get_many(self, blobs: Collection[BlobHash]) -> dict[BlobHash, bytes]:
+        """The contents of blobs, as `get` has them, by as few queries as possible."""
+
     def close(self) -> None:
         """Release the store. Staged blobs that no append made durable are dropped."""
 

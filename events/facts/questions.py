@@ -15,8 +15,13 @@ def read_question(log: ReadableLog, blob: BlobHash) -> Question:
     Raises:
         LogCorrupt: the blob is missing, or holds no question.
     """
+    return parse_question(blob, log.get(blob))
+
+
+def parse_question(blob: BlobHash, content: bytes) -> Question:
+    """The question in the content of a blob; LogCorrupt if it is none."""
     try:
-        return Question.model_validate_json(log.get(blob))
+        return Question.model_validate_json(content)
     except ValidationError as error:
         raise LogCorrupt(f"Blob {blob} holds no question; the log is damaged, run verify.") from error
 

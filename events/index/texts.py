@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from events.facts.log import ReadableLog
-from events.facts.questions import read_question
+from events.facts.questions import parse_question
 from events.facts.values import BlobHash, Question
 from events.text.safe_text import one_line
 
@@ -32,14 +32,22 @@ class TextCache:
         self._log = log
         self._questions: dict[str, Question] = {}
         self._completions: dict[str, list[str]] = {}
+        self._loaded: dict[BlobHash, bytes] = {}
+
+    def load(self, blobs: Collection[BlobHash]) -> None:
+        """Read blobs that are about to be asked for together, and forget those of the call before."""
+        self._loaded = self._log.get_many([blob for blob in blobs if blob not in self._questions])
 
     def question(self, blob: BlobHash) -> Question:
         """A question by its blob."""
-        return cached(self._questions, blob, lambda: read_question(self._log, blob))
+        return cached(self._questions, blob, lambda: parse_question(blob, self._content(blob)))
 
     def completions(self, blob: BlobHash) -> list[str]:
         """Completions by their blob."""
-        return cached(self._completions, blob, lambda: [storable_text(text) for text in json.loads(self._log.get(blob))])
+        return cached(self._completions, blob, lambda: [storable_text(text) for text in json.loads(self._content(blob))])
+
+    def _content(self, blob: BlobHash) -> bytes:
+        return self._loaded.get(blob) or self._log.get(blob)
 
 
 def searchable_text(question: Question) -> str:
@@ -49,6 +57,8 @@ def searchable_text(question: Question) -> str:
 
 def storable_text(text: str) -> str:
     """The text without halves of surrogate pairs and without NUL, which databases refuse."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", " ").encode("utf-8", "replace").decode()
 
 

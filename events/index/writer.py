@@ -40,7 +40,7 @@ class Indexer:
         self._lock = threading.Lock()
         self._db = open_for_writing(path)
         texts = TextCache(log)
-        self._rows = Consumer(log, "index", self._db, FactIndexer(texts).write)
+        self._rows = Consumer(log, "index", self._db, write_batch=FactIndexer(texts).write)
         self._signs = Consumer(log, "signs", self._db, SignIndexer(texts).write, kinds=SIGN_KINDS, behind="index")
         self.index = Index(log, path)
 

@@ -114,6 +114,10 @@ class MemoryLog(Appends):
         with self._lock:
             return checked_blob(blob, self._staged.get(blob, self._blobs.get(blob)))
 
+    def get_many(self, blobs: Collection[BlobHash]) -> dict[BlobHash, bytes]:
+        """See `events.facts.log.Log.get_many`."""
+        return {blob: self.get(blob) for blob in blobs}
+
     def close(self) -> None:
         """Drop staged blobs; the rest stays readable."""
         self._staged = {}

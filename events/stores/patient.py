@@ -111,6 +111,10 @@ class PatientLog(Appends):
         """See `events.facts.log.Log.get`."""
         return self._repeat(lambda: self._inner.get(blob))
 
+    def get_many(self, blobs: Collection[BlobHash]) -> dict[BlobHash, bytes]:
+        """See `events.facts.log.Log.get_many`."""
+        return self._repeat(lambda: self._inner.get_many(blobs))
+
     def close(self) -> None:
         """See `events.facts.log.Log.close`."""
         self._inner.close()

@@ -116,6 +116,22 @@ def test_a_consumer_consumes_every_event_once_and_remembers_where_it_is(opened: 
     assert positions(db) == list(range(1, BATCH_SIZE + 5))
 
 
+def test_a_consumer_may_write_the_rows_of_a_transaction_together(opened: Open, db: sqlite3.Connection) -> None:
+    log, sizes = opened(), []
+
+    def write_batch(db: sqlite3.Connection, events: Iterator[Event]) -> None:
+        batch = list(events)
+        sizes.append(len(batch))
+        for event in batch:
+            write_message(db, event)
+
+    log.append("run", [episode_failed() for _ in range(BATCH_SIZE + 3)])
+    consumer = Consumer(log, "mine", db, write_batch=write_batch)
+    assert (consumer.catch_up(), consumer.position, consumer.catch_up()) == (BATCH_SIZE + 3, BATCH_SIZE + 3, 0)
+    assert [size for size in sizes if size] == [BATCH_SIZE, 3]
+    assert positions(db) == list(range(1, BATCH_SIZE + 4))
+
+
 def test_a_consumer_that_fails_keeps_neither_rows_nor_position(db: sqlite3.Connection) -> None:
     log = MemoryLog()
     log.append("run", [episode_failed("good"), episode_failed("bad")])

@@ -249,9 +249,17 @@ class LogContract:
         log.append("run", [episode_failed()], expected=0)
         assert log.get(blob) == b"x"
 
+    def test_many_blobs_come_back_at_once_staged_or_not(self, log: Log) -> None:
+        contents = {log.put(text): text for number in range(600) if (text := str(number).encode())}
+        log.append("run", [episode_failed()])
+        contents |= {log.put(text): text for text in (b"", b"staged")}
+        assert log.get_many(contents) == contents
+        assert log.get_many([]) == {}
+
     def test_an_unknown_blob_is_an_error(self, log: Log) -> None:
-        with pytest.raises(LogCorrupt, match=r"Blob f{64} is missing; .*verify"):
-            log.get(BlobHash("f" * 64))
+        for read in (log.get, lambda blob: log.get_many([log.put(b"x"), blob])):
+            with pytest.raises(LogCorrupt, match=r"Blob f{64} is missing; .*verify"):
+                read(BlobHash("f" * 64))
 
     def test_verify_names_the_event_whose_blob_is_missing(self, log: Log) -> None:
         log.append("run", [episode_failed()])
