@@ -217,6 +217,15 @@ def test_a_new_trainer_of_adapters_goes_on_exactly_where_the_last_one_stopped(ma
     assert all(key[update.policy, update.iteration] == update for update in parts)
 
 
+def test_an_adapter_that_learned_nothing_is_the_base(made, run) -> None:
+    """Its KL has no gradient at the base itself: a step is taken, and leaves every weight as it was."""
+    tale = tell(made, learn={"kl": 0.1, "filter_silent": False})
+    tale.start(3).practice(passing=0).finish()
+    [update] = learn(tale, run)
+    assert [step.samples for step in update.steps if step.samples] == [8]
+    assert update.digest == update.parent == made[1]
+
+
 def test_adapters_learn_from_what_they_played_themselves(made, run) -> None:
     tale = tell(made, learn={"staleness": 0})
     drifts = []

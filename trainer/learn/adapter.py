@@ -69,6 +69,10 @@ class Adapter:
         for module in _adapter_layers(self.model):
             module.set_adapter(self.name)
 
+    def adds_nothing(self) -> bool:
+        """Whether the model computes what the base computes, as with a fresh adapter: one factor of every product is 0."""
+        return not any(bool(value.any()) for name, value in self._tensors().items() if ".lora_B." in name)
+
     def write(self, folder: Path) -> None:
         """Write the adapter into the folder of its weights."""
         from safetensors.torch import save_file

@@ -65,8 +65,11 @@ class PolicyStore:
         return policy
 
     def save(self, cursor: Cursor, policy: TrainablePolicy) -> Digest:
-        """Write changed weights and put the policy back; returns their digest."""
+        """Write changed weights and put the policy back; returns their digest, that of the cursor if nothing changed."""
         old = policy.weights
+        # An adapter that still adds nothing is the base, and would have a digest of its own.
+        if old.adapter is not None and cursor.digest == old.adapter.base and old.adapter.adds_nothing():
+            return cursor.digest
         # Replicated weights that drift apart would train on silently; a difference shows here, before anything is written.
         self._world.check_equal(old.model.parameters())
         state = {} if old.adapter else self._world.gather(old.model.state_dict())
