@@ -18,7 +18,7 @@ class Limits(Value):
     """What one job may use. A program that hits a limit gets a status that says which."""
 
     wall_seconds: Annotated[float, Field(gt=0)] = 6.0
-    """Wall-clock seconds for the whole job, all inputs together."""
+    """Wall-clock seconds for the whole job, all inputs together, but for waiting for a core that is busy elsewhere."""
     cpu_seconds: Annotated[int, Field(gt=0)] = 6
     """CPU seconds, all inputs together. Processes that it starts have as many each, but all of them share one core."""
     memory_mb: Annotated[int, Field(gt=0)] = 256
@@ -87,7 +87,7 @@ class JobResult(Value):
     runs: tuple[InputRun, ...]
     """One per input of the job."""
     seconds: float
-    """Wall-clock seconds, measured by the fork server."""
+    """Wall-clock seconds, measured by the fork server; without waiting for a core, where only that passed the limit."""
     cpu_seconds: float
     """CPU seconds of all processes of the job."""
     peak_mb: float

@@ -103,7 +103,8 @@ class VerifySettings(SettingsGroup):
     ties: Literal["none", "first"] = "none"
     """The label where the two largest groups of voting answers are equal: none, or that of the group that came first."""
     wall_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = 6.0
-    """Wall-clock limit in seconds of one program on all its inputs, or on each if `per_test` [LiveCodeBench: 6 a test]."""
+    """Wall-clock limit in seconds of one program on all its inputs, or on each if `per_test` [LiveCodeBench: 6 a test]; waiting
+    for a busy core does not count (docs/verdicts.md)."""
     per_test: bool = False
     """Whether each test of an attempt has time and memory of its own, and the first failure skips the others."""
     memory_mb: Annotated[int, Field(ge=32, le=1_000_000)] = 256

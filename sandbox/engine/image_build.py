@@ -31,7 +31,7 @@ IMPORTS = PACKAGE / "image" / "imports.py"
 """Run in every build; fails if a module of the standard library is missing."""
 GUEST_FILES = (
     "events/pure/literal.py",
-    *(f"sandbox/guest/{name}.py" for name in ("fork_server", "child", "exit_output", "leftovers", "oom_kills")),
+    *(f"sandbox/guest/{name}.py" for name in ("fork_server", "child", "exit_output", "leftovers", "oom_kills", "usage")),
     *(
         f"sandbox/interpreter/guest/{name}.py"
         for name in ("kernel", "context_process", "cell_execution", "cell_loop", "file_ops")

@@ -47,8 +47,9 @@ from sandbox.guest.child import (
     run_function,
     write_all,
 )
-from sandbox.guest.leftovers import Usage, kill_and_reap_all, remove_leftovers
+from sandbox.guest.leftovers import kill_and_reap_all, remove_leftovers
 from sandbox.guest.oom_kills import OomKills
+from sandbox.guest.usage import Usage, seconds_without_core
 
 PROTOCOL = 3
 """Version of the frames' format."""
@@ -57,6 +58,8 @@ CONTAINER_FLAG = "GASP_INSIDE"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PARSE_TIMEOUT_S = 3 * PARSE_CPU_SECONDS
 """Most wall-clock seconds until a child has parsed its inputs, for which it has `PARSE_CPU_SECONDS` of CPU time."""
+WAITING = 3
+"""A job may wait for a core for so many times its wall-clock limit before its waiting counts against that limit."""
 REPLY_BATCH_SECONDS = 0.02
 """Replies within so many seconds are sent together."""
 FIRST_POLL_MS = 5
@@ -213,7 +216,13 @@ class ForkServer:
             if cpu_left <= 0 or wall_left <= 0:
                 ends.append(_exit_record("not_reached"))
                 continue
-            left = {**limits, "cpu_seconds": max(1, round(cpu_left)), "wall_seconds": wall_left}
+            waiting_left = WAITING * limits["wall_seconds"] - used.waited
+            left = {
+                **limits,
+                "cpu_seconds": max(1, round(cpu_left)),
+                "wall_seconds": wall_left,
+                "waiting_seconds": waiting_left,
+            }
             captures = [PipeCapture(max_bytes, "tampered", self._answers)]
             captures += [PipeCapture(limits["output_kb"] * 1024, "output_limit", self._outputs)] if is_stdin else []
             ends.append(self._spawn((self._jobs, start, job["size"], number), left, captures, used))
@@ -232,7 +241,7 @@ class ForkServer:
         for pipe in pipes:
             os.close(pipe[1])
         try:
-            cause, status, usage = self._watch(pid, outer, captures[0], limits["wall_seconds"])
+            cause, status, usage = self._watch(pid, outer, captures[0], limits)
         finally:
             for fd in outer:
                 os.close(fd)
@@ -244,7 +253,7 @@ class ForkServer:
             cause = "unread"
         elif not begun and not cause and not os.WIFSIGNALED(status):
             raise SystemExit("a child could not drop its rights or set its limits")
-        used.add(cpu, usage.peak, time.monotonic() - (begun or forked))
+        used.add(cpu, usage.peak, time.monotonic() - (begun or forked) - usage.waited, usage.waited)
         out_of_memory = self._oom_kills.count() > oom_kills
         return _exit_record(cause, status, out_of_cpu, out_of_memory, *(capture.size for capture in captures))
 
@@ -258,22 +267,28 @@ class ForkServer:
         begun, cpu = START_RECORD.unpack(record)
         return begun, cpu
 
-    def _watch(self, pid: int, outer: dict[int, PipeCapture], answers: PipeCapture, wall: float) -> tuple[str, int, Usage]:
+    def _watch(
+        self, pid: int, outer: dict[int, PipeCapture], answers: PipeCapture, limits: dict[str, Any]
+    ) -> tuple[str, int, Usage]:
         """Collect what the child writes until it exits, overflows or is out of time; then kill every process."""
         # The pidfd becomes readable when the child exits; on requests only a hang-up of the host is reported.
         exited = os.pidfd_open(pid)
         poll = select.poll()
         poll.register(exited, select.POLLIN)
         poll.register(self._requests, 0)
-        cause, running, begun = "", True, None
-        deadline = time.monotonic() + PARSE_TIMEOUT_S
+        cause, running, begun, waited = "", True, None, 0.0
+        deadline, wall = time.monotonic() + PARSE_TIMEOUT_S, limits["wall_seconds"]
         try:
             # Only exit and hang-up are polled at first: output of a quick child is collected once, after its exit.
             poll.poll(min(FIRST_POLL_MS, wall * 1000))
             for fd in outer:
                 poll.register(fd, select.POLLIN)
             while running and not cause:
-                left = deadline - time.monotonic()
+                left = deadline + waited - time.monotonic()
+                if left <= 0:
+                    # That other work keeps the cores busy is no fault of the program.
+                    waited = min(seconds_without_core(pid), limits["waiting_seconds"])
+                    left = deadline + waited - time.monotonic()
                 cause = "" if left > 0 else "time_limit"
                 for fd, event in poll.poll(max(0.0, left) * 1000):
                     if fd == self._requests:
@@ -290,6 +305,7 @@ class ForkServer:
         finally:
             os.close(exited)
             status, usage = kill_and_reap_all(pid)
+        usage.waited = waited
         for fd, capture in outer.items():
             while not cause and self._collect(fd, capture):
                 pass

@@ -8,31 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from dataclasses import dataclass
 from typing import NoReturn
 
 from sandbox.guest.child import drop_privileges
+from sandbox.guest.usage import Usage
 
 CLEANUP_SECONDS = 10
 """Most wall-clock seconds to remove the files of one job."""
-
-
-@dataclass
-class Usage:
-    """Resources that all processes of a job used."""
-
-    cpu: float = 0.0
-    """CPU seconds, summed."""
-    peak: int = 0
-    """Resident KiB of the largest process."""
-    wall: float = 0.0
-    """Wall-clock seconds, summed over the children."""
-
-    def add(self, cpu: float, peak: int, wall: float = 0.0) -> None:
-        """Add the usage of one more process."""
-        self.cpu += cpu
-        self.peak = max(self.peak, peak)
-        self.wall += wall
 
 
 def kill_and_reap_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:

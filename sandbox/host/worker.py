@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sandbox.guest.child import START_RECORD
-from sandbox.guest.fork_server import PARSE_TIMEOUT_S, PROTOCOL
+from sandbox.guest.fork_server import PARSE_TIMEOUT_S, PROTOCOL, WAITING
 from sandbox.host.container import SECONDS_TO_START, Container
 from sandbox.host.exit_status import ChildExit, function_replies, stdout_reply
 from sandbox.host.stream import ContainerLost
@@ -74,7 +74,7 @@ class Worker:
         ]
         stream.send({"limits": self._limits.model_dump(), "jobs": heads}, SECONDS_TO_START, b"".join(bodies))
         for job in jobs:
-            reply = stream.receive(PARSE_TIMEOUT_S + self._limits.wall_seconds + GRACE_SECONDS)
+            reply = stream.receive(PARSE_TIMEOUT_S + (1 + WAITING) * self._limits.wall_seconds + GRACE_SECONDS)
             yield self._result(reply, job)
             if self.unfit:
                 return

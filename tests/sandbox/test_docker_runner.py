@@ -17,6 +17,21 @@ pytestmark = pytest.mark.docker
 
 SLOW = Job(source="import time\ndef f(x):\n    time.sleep(0.05)\n    return x\n", inputs=("1",))
 
+CONTENDED = """
+import os, signal
+def wait_for_core(seconds):
+    pids = []
+    for _ in range(3):
+        pids.append(os.fork())
+        if not pids[-1]:
+            while True: pass
+    waited = lambda: int(open("/proc/self/schedstat").read().split()[1]) / 1e9
+    while waited() < seconds: pass
+    for pid in pids: os.kill(pid, signal.SIGKILL)
+    return "done"
+"""
+"""Computes until it has waited so long for the core that its children keep busy."""
+
 
 def job(source, *inputs, **more):
     return Job(source=source, inputs=inputs or ("1",), **more)
@@ -130,6 +145,20 @@ async def test_reading_the_inputs_takes_none_of_the_programs_time():
         assert [run.value for run in runs] == [str(start + 100_000) for start in range(10)], runs[-1]
         (late,) = await run_one(runner, "import time\ndef f(x): time.sleep(3)", inputs[0])
         assert late.status == "time_limit"
+    finally:
+        await runner.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "ask"), [("function", "def f(x): return wait_for_core(x)"), ("stdin", "print(wait_for_core(float(input())))")]
+)
+async def test_waiting_for_a_core_takes_none_of_the_programs_time_up_to_three_times_its_limit(mode, ask):
+    runner = DockerRunner(Limits(wall_seconds=1, cpu_seconds=9), workers=1, run="tests-waiting")
+    try:
+        (run,) = await run_one(runner, CONTENDED + ask, "1.5", mode=mode)
+        assert run.status == "ok", run
+        (run,) = await run_one(runner, CONTENDED + ask, "4", mode=mode)
+        assert run.status == "time_limit", run
     finally:
         await runner.close()
 
