@@ -22,7 +22,8 @@ from events.process.activity import Activity
 from events.process.console import RaisingConsole
 from events.text import logging
 from events.text.logging import logger
-from graph.display import REFRESH_S, final_report, log_progress, show
+from graph.display.final_report import final_report
+from graph.display.live import REFRESH_S, log_progress, show
 from graph.play.player import Player
 from graph.play.scheduler import make_scheduler
 from graph.play.trainer_process import TrainerProcess

@@ -10,7 +10,10 @@ from events.facts.types import IterationFinished
 from events.process.activity import Activity
 from events.process.console import RaisingConsole
 from events.stores.memory import MemoryLog
-from graph.display import COLUMNS, RunMonitor, expected_iterations, final_report, live_view, progress_lines, show
+from graph.display.final_report import final_report
+from graph.display.iteration_row import COLUMNS
+from graph.display.live import live_view, progress_lines, show
+from graph.display.run_monitor import RunMonitor, expected_iterations
 from graph.play_run import _display
 from graph.settings.config import Config, PlaySettings
 from tests.events.test_training_warnings import COLLAPSED, learned, step
@@ -125,7 +128,7 @@ async def test_a_display_that_fails_is_said_once_and_stops_nothing(played, monke
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("graph.display.live_view", broken)
+    monkeypatch.setattr("graph.display.live.live_view", broken)
     await _display(played, RaisingConsole(file=io.StringIO(), force_terminal=True), Config(), Activity(), plain=False)
     assert (
         capsys.readouterr().err
@@ -134,8 +137,8 @@ async def test_a_display_that_fails_is_said_once_and_stops_nothing(played, monke
 
 
 async def test_without_a_terminal_what_is_being_done_is_told_when_nothing_else_is(monkeypatch):
-    monkeypatch.setattr("graph.display.REPORT_INTERVAL_S", 0.1)
-    monkeypatch.setattr("graph.display.REFRESH_S", 0.05)
+    monkeypatch.setattr("graph.display.live.REPORT_INTERVAL_S", 0.1)
+    monkeypatch.setattr("graph.display.live.REFRESH_S", 0.05)
     console, activity = Console(file=io.StringIO(), width=200), Activity()
     showing = asyncio.create_task(show(MemoryLog(), console, Config(), activity, plain=True))
     with activity.task("waiting for the trainer", note=lambda: "tokens learned: 3 of 8"):

@@ -27,7 +27,7 @@ from events.stores.claims import PostgresClaims
 from events.stores.postgres_location import PostgresLocation
 from events.web.app import make_app
 from events.web.view.viewer import Viewer
-from graph.display import _players
+from graph.display.live import _players
 from graph.setup import join
 from graph.setup.weights_transfer import TOKEN_VARIABLE
 from tests.support.postgres_server import free_port
