@@ -140,28 +140,30 @@ class SharePlayer:
         while shares := board.open():
             played = False
             for claim, share in shares.items():
-                progress = board.progress[share]
                 if self.claims.take(claim) is None:
                     since = claimed.setdefault(claim, time.monotonic())
-                    # What was read before this player played another share may be old.
-                    if self._is_silent(progress, since) and claim in board.open() and self._is_silent(progress, since):
-                        self.activity.warn(
-                            f"The player {progress.player or 'of a share'} has appended nothing to {claim} for"
-                            f" {self.patience_s:.0f} s, which is now played here; see whether its machine still runs."
-                        )
-                        played |= await self._play(share)
+                    played |= await self._take_over(share, board, since)
                 elif claim in board.open():
                     if claimed.pop(claim, None) is not None:
-                        lost[claim] = self._lost(claim, progress, lost.get(claim))
-                    if self._may_play(share, lost.get(claim)):
-                        played |= await self._play(share, claim)
-                    else:
-                        self.claims.release(claim)
+                        lost[claim] = self._lost(claim, board.progress[share], lost.get(claim))
+                    played |= await self._play_claimed(share, lost.get(claim))
                 else:
                     self.claims.release(claim)
             if not played:
                 with self.activity.task(f"waiting for other players, who play {', '.join(shares)}"):
                     await asyncio.sleep(POLL_S)
+
+    async def _take_over(self, share: Share, board: ShareBoard, since: float) -> bool:
+        """Play a share that another player has claimed since then, if it is silent; whether this was its only player."""
+        progress = board.progress[share]
+        # What was read before this player played another share may be old.
+        if not self._is_silent(progress, since) or share.claim not in board.open() or not self._is_silent(progress, since):
+            return False
+        self.activity.warn(
+            f"The player {progress.player or 'of a share'} has appended nothing to {share.claim} for"
+            f" {self.patience_s:.0f} s, which is now played here; see whether its machine still runs."
+        )
+        return await self._play(share)
 
     def _is_silent(self, progress: ShareProgress, since: float) -> bool:
         """Whether a share that others have claimed since then has got no event for `patience_s`."""
@@ -176,15 +178,17 @@ class SharePlayer:
         )
         return _Lost(deaths, progress.length, time.monotonic())
 
-    @staticmethod
-    def _may_play(share: Share, lost: _Lost | None) -> bool:
-        """Whether the coordinator plays a share that is free; gives it up if it has killed too many players."""
-        if lost is None:
-            return True
-        if lost.deaths >= MOST_DEATHS and share.give_up is not None:
+    async def _play_claimed(self, share: Share, lost: _Lost | None) -> bool:
+        """Play a share whose claim this player has taken; whether this was its only player.
+
+        A share that has killed too many players is given up instead, and one that has just lost a player is left to others.
+        """
+        if lost is not None and lost.deaths >= MOST_DEATHS and share.give_up is not None:
             share.give_up()
-            return False
-        return time.monotonic() - lost.at > RETAKE_S
+        elif lost is None or time.monotonic() - lost.at > RETAKE_S:
+            return await self._play(share, share.claim)
+        self.claims.release(share.claim)
+        return False
 
     async def _play(self, share: Share, claim: str | None = None) -> bool:
         """Play a share, and return whether this was its only player."""
