@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from events.facts.values import Digest, Provenance
 from events.process.activity import Activity
@@ -22,7 +22,17 @@ from graph.play.resumed_calls import OBSERVED_CALLS, EarlierCalls
 from roles.model import Encoding, GenerationReply, GenerationRequest, Model
 from sandbox.runner import Job, JobResult, Runner
 
-BatchCall = Callable[[Sequence[Any]], Awaitable[list[Any]]]
+BatchFunction = Callable[[Sequence[Any]], Awaitable[list[Any]]]
+"""Computes the results of a batch of requests, one for each in their order."""
+
+
+class _Call(NamedTuple):
+    """A call of an episode."""
+
+    compute_batch: BatchFunction
+    """Calls that wait together are one batch if they have the same."""
+    requests: Sequence[Any]
+    results: asyncio.Future[list[Any]]
 
 
 @dataclass
@@ -35,7 +45,7 @@ class _LockstepEpisode:
     """Calls made so far."""
     repeating: bool = False
     """Whether the present call repeats an earlier one, so that its result is not needed."""
-    call: tuple[BatchCall, Sequence[Any], asyncio.Future[list[Any]]] | None = None
+    call: _Call | None = None
     """The call that waits for a batch."""
 
 
@@ -99,69 +109,69 @@ class Lockstep:
 
     async def _batch(self, waiting: Sequence[_LockstepEpisode]) -> None:
         """Make every waiting call, those of one function as one batch; then let the episodes go on, one after the other."""
-        groups: dict[BatchCall, list[_LockstepEpisode]] = {}
+        groups: dict[BatchFunction, list[_LockstepEpisode]] = {}
         for state in waiting:
             assert state.call is not None
-            groups.setdefault(state.call[0], []).append(state)
-        made = await asyncio.gather(*(self._call_batch(call, group) for call, group in groups.items()))
+            groups.setdefault(state.call.compute_batch, []).append(state)
+        made = await asyncio.gather(*(self._compute(compute_batch, group) for compute_batch, group in groups.items()))
         results = {id(state): result for group in made for state, result in group}
         for state in waiting:
-            assert state.call is not None
-            future = state.call[2]
-            state.call = None
+            call, state.call = state.call, None
+            assert call is not None
             state.idle.clear()
-            future.set_result(results[id(state)])
+            call.results.set_result(results[id(state)])
             # The next episode goes on only when this one waits again, so that appends come in the order of the episodes.
             await state.idle.wait()
 
     @staticmethod
-    async def _call_batch(call_batch: BatchCall, group: Sequence[_LockstepEpisode]) -> list[tuple[_LockstepEpisode, list[Any]]]:
+    async def _compute(
+        compute_batch: BatchFunction, group: Sequence[_LockstepEpisode]
+    ) -> list[tuple[_LockstepEpisode, list[Any]]]:
         calls = [state.call for state in group if state.call is not None]
         if all(state.repeating for state in group):
             # Nobody needs a new result of this batch, so it is not computed.
-            return [(state, [None] * len(call[1])) for state, call in zip(group, calls, strict=True)]
-        results = iter(await call_batch([request for call in calls for request in call[1]]))
-        return [(state, list(islice(results, len(call[1])))) for state, call in zip(group, calls, strict=True)]
+            return [(state, [None] * len(call.requests)) for state, call in zip(group, calls, strict=True)]
+        results = iter(await compute_batch([request for call in calls for request in call.requests]))
+        return [(state, list(islice(results, len(call.requests)))) for state, call in zip(group, calls, strict=True)]
 
     @staticmethod
-    async def _call(kind: str, call_batch: BatchCall, requests: Sequence[Any]) -> list[Any]:
+    async def _call(kind: str, compute_batch: BatchFunction, requests: Sequence[Any]) -> list[Any]:
         state = _current_episode.get()
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        state.call = (call_batch, requests, future)
+        call = state.call = _Call(compute_batch, requests, asyncio.get_running_loop().create_future())
         state.calls += 1
         observe(OBSERVED_CALLS, state.calls, kind)
         state.idle.set()
-        return await future
+        return await call.results
 
     def model(self, model: Model) -> Model:
         """The same model, batched over episodes."""
 
-        async def call_batch(requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
+        async def compute_batch(requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
             return await model.generate(requests)
 
-        return _BatchedModel(model, call_batch)
+        return _BatchedModel(model, compute_batch)
 
     def runner(self, runner: Runner) -> Runner:
         """The same runner, batched over episodes."""
 
-        async def call_batch(jobs: Sequence[Job]) -> list[JobResult]:
+        async def compute_batch(jobs: Sequence[Job]) -> list[JobResult]:
             with self.activity.task(f"running {len(jobs)} programs", phase="programs"):
                 return await runner.run(jobs)
 
-        return _BatchedRunner(runner, call_batch)
+        return _BatchedRunner(runner, compute_batch)
 
 
 @dataclass(frozen=True)
 class _BatchedModel:
     inner: Model
-    call_batch: BatchCall
+    compute_batch: BatchFunction
 
     @property
     def policy(self) -> Digest:
         return self.inner.policy
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
-        return await Lockstep._call("model", self.call_batch, requests)
+        return await Lockstep._call("model", self.compute_batch, requests)
 
     async def load_weights(self, weights: Path, policy: Digest) -> None:
         await self.inner.load_weights(weights, policy)
@@ -186,14 +196,14 @@ class _BatchedModel:
 @dataclass(frozen=True)
 class _BatchedRunner:
     inner: Runner
-    call_batch: BatchCall
+    compute_batch: BatchFunction
 
     @property
     def provenance(self) -> Provenance:
         return self.inner.provenance
 
     async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
-        return await Lockstep._call("runner", self.call_batch, jobs)
+        return await Lockstep._call("runner", self.compute_batch, jobs)
 
     async def close(self) -> None:
         await self.inner.close()
