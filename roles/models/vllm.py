@@ -1,7 +1,7 @@
 """A model that vLLM servers sample from: full weights that they load, or adapters on a base that they hold.
 
-Guarantees: token ids go out and come back, and servers tokenise nothing; ids and logprobs are those of sampling; every response
-is validated. Not responsible for: starting servers (`roles.serving`).
+Guarantees: ids and logprobs are those of sampling; every response is validated (`vllm_protocol`). Not responsible for: starting
+servers (`roles.serving`).
 """
 
 from __future__ import annotations
@@ -10,72 +10,30 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
-
-from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationError
+from typing import Final, Literal
 
 from events.facts.digests import SHORT
 from events.facts.errors import ModelError
 from events.facts.values import Digest, Sampling
 from events.facts.weights import adapter_base, weights_digest
-from events.text.safe_text import one_line
 from events.text.secrets import mask
-from events.text.validation import first_problem
 from roles.chat_encoding import ChatEncoding
 from roles.model import Completion, GenerationReply, GenerationRequest
 from roles.models.replicas import Replicas, gather_or_cancel
+from roles.models.vllm_protocol import (
+    COMPLETIONS_PATH,
+    CompletionChoice,
+    completion_choices,
+    completion_request,
+    invalid_response,
+    scored_logprob,
+    scoring_request,
+)
 
-_NEUTRAL_SAMPLING: Final = {
-    "top_p": 1.0,
-    "top_k": -1,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "return_token_ids": True,
-    "include_stop_str_in_output": True,
-    "skip_special_tokens": False,
-    "spaces_between_special_tokens": False,
-}
-"""Sent with every request, because a server takes missing values from the model's generation config."""
 OTHERS_WAIT_S: Final = 600.0
 """Seconds that a change of weights waits for requests of other processes of the same run."""
 _SEED_STEP: Final = 0x9E3779B97F4A7C15
 """Between the seeds of a completion's parts; the completions of one request are closer to each other."""
-
-
-class _Logprobs(BaseModel):
-    token_logprobs: list[Annotated[FiniteFloat, Field(gt=-9999, le=0)]]
-    """vLLM writes -9999 for a probability of 0, which no sampled token has."""
-
-
-class _Choice(BaseModel):
-    token_ids: list[NonNegativeInt]
-    prompt_token_ids: list[int]
-    finish_reason: Literal["stop", "length"]
-    stop_reason: int | str | None = None
-    logprobs: _Logprobs
-
-
-class _CompletionResponse(BaseModel):
-    model: str
-    choices: list[_Choice]
-
-
-class _TopLogprobs(BaseModel):
-    top_logprobs: list[dict[str, FiniteFloat]]
-
-
-class _ScoreChoice(BaseModel):
-    logprobs: _TopLogprobs
-
-
-class _ScoreResponse(BaseModel):
-    model: str
-    choices: list[_ScoreChoice]
-
-
-_Response = TypeVar("_Response", _CompletionResponse, _ScoreResponse)
 
 
 class VllmModel:
@@ -220,34 +178,17 @@ class VllmModel:
         return tuple([await score(ids) for ids in continuations])
 
     async def _next_logprob(self, before: Sequence[int], token: int) -> float:
-        return self._logprob(*await self._replicas.ask("/v1/completions", self._scoring(before, token)), token)
+        name = self._name
+        url, content = await self._replicas.ask(COMPLETIONS_PATH, scoring_request(name, before, token))
+        return scored_logprob(url, content, name, token)
 
     async def _score(self, before: Sequence[int], token: int, salt: str) -> dict[str, float]:
         """The logprob of the next token, by server."""
+        name = self._name
         # A unique salt: no prefix that is cached from other weights is used.
-        body = {**self._scoring(before, token), "cache_salt": salt}
-        answers = await self._replicas.ask_all("/v1/completions", body)
-        return {url: self._logprob(url, content, token) for url, content in answers}
-
-    def _scoring(self, before: Sequence[int], token: int) -> dict[str, Any]:
-        """A request for the logprob of the next token. By sampling: vLLM's prompt logprobs fail on CPUs with adapters."""
-        return {
-            **_NEUTRAL_SAMPLING,
-            "model": self._name,
-            "prompt": list(before),
-            "max_tokens": 1,
-            "temperature": 1.0,
-            "logprobs": 0,
-            "logprob_token_ids": [token],
-            "return_tokens_as_token_ids": True,
-        }
-
-    def _logprob(self, url: str, content: bytes, token: int) -> float:
-        response = _parse_response(_ScoreResponse, url, content, self._name)
-        try:
-            return response.choices[0].logprobs.top_logprobs[0][f"token_id:{token}"]
-        except LookupError as error:
-            raise _invalid_response(url, "it does not score tokens by id") from error
+        body = {**scoring_request(name, before, token), "cache_salt": salt}
+        answers = await self._replicas.ask_all(COMPLETIONS_PATH, body)
+        return {url: scored_logprob(url, content, name, token) for url, content in answers}
 
     async def sleep(self) -> None:
         """Release the servers' GPU memory until the next request, where that is configured."""
@@ -289,24 +230,11 @@ class VllmModel:
         if room <= 0:
             return [begun] * count
         name, read = self._name, [*prompt, *begun.token_ids]
-        body = {
-            **_NEUTRAL_SAMPLING,
-            "model": name,
-            "prompt": read,
-            "n": count,
-            "seed": seed % 2**63,
-            "max_tokens": room,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "stop": stops,
-            "stop_token_ids": sorted(self._encoding.ends),
-            "logprobs": 0,
-        }
-        url, content = await self._replicas.ask("/v1/completions", body)
-        choices = _parse_response(_CompletionResponse, url, content, name).choices
-        if len(choices) != count or any(choice.prompt_token_ids != read for choice in choices):
-            raise _invalid_response(url, "it answers another prompt, or another number of times")
-        return [self._completion(url, begun, choice) for choice in choices]
+        body = completion_request(
+            name, read, sampling, count=count, seed=seed, max_tokens=room, stops=stops, end_tokens=self._encoding.ends
+        )
+        url, content = await self._replicas.ask(COMPLETIONS_PATH, body)
+        return [self._completion(url, begun, choice) for choice in completion_choices(url, content, name, read, count)]
 
     def _give(self, completion: Completion, ending: str, given: str, sampling: Sampling) -> Completion:
         """The completion with a given text, which has the stop text of the part before where that ended with the end token."""
@@ -321,7 +249,7 @@ class VllmModel:
             (*(completion.sampled or [True] * kept)[:kept], *[False] * len(ids)),
         )
 
-    def _completion(self, url: str, begun: Completion, choice: _Choice) -> Completion:
+    def _completion(self, url: str, begun: Completion, choice: CompletionChoice) -> Completion:
         """The completion that was begun, with what the server sampled after it."""
         ids, logprobs = choice.token_ids, choice.logprobs.token_logprobs
         ended = bool(ids) and ids[-1] in self._encoding.ends
@@ -329,11 +257,11 @@ class VllmModel:
         if choice.finish_reason == "stop" and not ended:
             stop = "text"
             if not isinstance(choice.stop_reason, str):
-                raise _invalid_response(
+                raise invalid_response(
                     url, "it ends with a token that does not end the model's texts; is its generation config another?"
                 )
         if not ids or len(logprobs) != len(ids):
-            raise _invalid_response(url, f"it gives {len(logprobs)} logprobs of {len(ids)} tokens")
+            raise invalid_response(url, f"it gives {len(logprobs)} logprobs of {len(ids)} tokens")
         whole = (*begun.token_ids, *ids)
         return Completion(
             self._encoding.decode(whole[:-1] if ended else whole),
@@ -342,21 +270,3 @@ class VllmModel:
             stop,
             (*begun.sampled, *[True] * len(ids)) if begun.sampled else (),
         )
-
-
-def _parse_response(kind: type[_Response], url: str, content: bytes, name: str) -> _Response:
-    """Validate a response of a server; ModelError if it is not of this kind, or of another model."""
-    try:
-        response = kind.model_validate_json(content)
-    except ValidationError as error:
-        field, problem = first_problem(error)
-        raise _invalid_response(url, f"{field}: {problem}") from error
-    if response.model != name:
-        raise _invalid_response(url, f"it is from the model {response.model}, not {name}")
-    return response
-
-
-def _invalid_response(url: str, what: str) -> ModelError:
-    return ModelError(
-        f"vLLM at {mask(url)} sends an invalid response ({one_line(what, 300)}); start it as docs/serving.md says."
-    )
