@@ -46,7 +46,8 @@ from graph.settings.seeds import seeded_rng
 from graph.setup.session import COORDINATOR
 from roles.judging.similarity import NgramEmbedding, Novelty
 from roles.model import Completion, Encoding, GenerationReply, GenerationRequest, Model
-from roles.prompt import SHIPPED_PROMPTS, Prompts
+from roles.prompt import Prompts
+from roles.prompt_set import SHIPPED_PROMPTS
 from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Verifier

@@ -46,7 +46,7 @@ def _set(base: Path, spec: str) -> str:
 
 
 def _prompts(base: Path, spec: str) -> str:
-    from roles.prompt import shipped_sets
+    from roles.prompt_set import shipped_sets
 
     return _file(base, spec, *shipped_sets())
 

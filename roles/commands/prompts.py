@@ -19,7 +19,8 @@ from events.facts.errors import BadInput
 from events.facts.values import Axis, Question, Sampling
 from events.text.safe_text import clean, markup, one_line
 from roles.model import GenerationRequest
-from roles.prompt import OPTIONAL_PROMPTS, PROMPT_NAMES, Prompts, Rendered, shipped_sets
+from roles.prompt import Prompts, Rendered
+from roles.prompt_set import OPTIONAL_PROMPTS, PROMPT_NAMES, shipped_sets
 from roles.questions.load import load_questions
 from roles.questions.question_set import Split
 

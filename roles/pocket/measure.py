@@ -27,7 +27,8 @@ from roles.pocket.generation import FIRST, GENERATIONS, PocketGeneration, named_
 from roles.pocket.operations import FAMILIES
 from roles.pocket.questions import candidates
 from roles.pocket.world import difficulty, generate, grounded, motifs, opener, read_statement, truth
-from roles.prompt import SHIPPED_PROMPTS, Prompts, Rendered
+from roles.prompt import Prompts, Rendered
+from roles.prompt_set import SHIPPED_PROMPTS
 from roles.questions.load import load_questions
 from roles.verifier import Verifier
 from sandbox.runner import Runner

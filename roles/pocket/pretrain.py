@@ -21,7 +21,8 @@ from events.cli.app import run_app
 from roles.pocket.corpus import Corpus, CorpusExample
 from roles.pocket.generation import FIRST, GENERATIONS, PocketGeneration, named_generation
 from roles.pocket.tokenizer import CONTEXT, train_tokenizer
-from roles.prompt import SHIPPED_PROMPTS, Prompts
+from roles.prompt import Prompts
+from roles.prompt_set import SHIPPED_PROMPTS
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from graph.estimate.settings_warnings import warnings
 from graph.estimate.token_estimate import count_evaluations
 from graph.settings.config import Config
 from graph.settings.configure import all_settings, configure, with_overrides
-from roles.prompt import SHIPPED_PROMPTS
+from roles.prompt_set import SHIPPED_PROMPTS
 from roles.questions.named_sets import parse_spec
 from roles.questions.pocket_folders import POCKET_FOLDERS
 from tests.support.paths import ROOT

@@ -14,7 +14,8 @@ from events.stores.memory import MemoryLog
 from graph.play.concurrent import Concurrent
 from graph.play.evaluation import Evaluator, questions_at_once
 from graph.settings.config import EvaluateSettings
-from roles.prompt import SHIPPED_PROMPTS, Prompts
+from roles.prompt import Prompts
+from roles.prompt_set import SHIPPED_PROMPTS
 from roles.questions.load import load_questions
 from roles.solver import Solver
 from roles.verifier import Verifier

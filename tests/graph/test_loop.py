@@ -31,7 +31,8 @@ from graph.play.served_weights import ServedWeights
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
 from roles.judging.similarity import NgramEmbedding, Novelty
-from roles.prompt import SHIPPED_PROMPTS, Prompts
+from roles.prompt import Prompts
+from roles.prompt_set import SHIPPED_PROMPTS
 from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Verifier

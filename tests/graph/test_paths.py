@@ -15,7 +15,7 @@ from graph.settings.configure import configure
 from graph.setup.folder import create_run, reopen_run
 from graph.setup.run_inputs import read_inputs
 from roles.pocket import WEIGHTS
-from roles.prompt import SHIPPED_PROMPTS
+from roles.prompt_set import SHIPPED_PROMPTS
 
 
 @pytest.fixture

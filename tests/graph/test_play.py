@@ -21,7 +21,8 @@ from graph.recipes.recipe import EpisodePlan
 from graph.settings.config import PlaySettings
 from roles.generation_record import put_question
 from roles.judging.similarity import NgramEmbedding, Novelty
-from roles.prompt import SHIPPED_PROMPTS, Prompts
+from roles.prompt import Prompts
+from roles.prompt_set import SHIPPED_PROMPTS
 from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Verifier

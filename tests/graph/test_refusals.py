@@ -15,7 +15,7 @@ from graph.settings.config import Config
 from graph.settings.configure import configure
 from graph.settings.refusals import max_context, refuse_unworkable
 from roles.pocket import WEIGHTS
-from roles.prompt import SHIPPED_PROMPTS
+from roles.prompt_set import SHIPPED_PROMPTS
 from tests.graph.test_run import graph_run, one_sentence
 from tests.support.tiny_model import VOCABULARY, tiny_gpt2, tiny_weights
 

@@ -8,7 +8,8 @@ import pytest
 from events.facts.errors import BadInput
 from events.facts.values import CompletionPart, Sampling
 from roles.answer_form import parse_form
-from roles.prompt import SHIPPED_PROMPTS, Prompts
+from roles.prompt import Prompts
+from roles.prompt_set import SHIPPED_PROMPTS
 from tests.roles.test_prompt import FUNCTION
 
 FORM = (

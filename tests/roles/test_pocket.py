@@ -21,7 +21,8 @@ from roles.pocket.corpus import Corpus, half_known
 from roles.pocket.generation import FIRST, GENERATIONS, SECOND, PocketGeneration
 from roles.pocket.operations import FAMILIES, OPERATIONS
 from roles.pocket.questions import candidates, deep, train
-from roles.prompt import SHIPPED_PROMPTS, Prompts, Rendered
+from roles.prompt import Prompts, Rendered
+from roles.prompt_set import SHIPPED_PROMPTS
 from roles.questions.load import load_questions
 
 SIZES = {"train": 400, "validation": 100, "test": 200, "goalposts": 100}

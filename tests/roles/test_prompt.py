@@ -20,16 +20,8 @@ from roles.judging.safety import ALLOWED_MODULES, BANNED_NAMES
 from roles.model import GenerationReply, GenerationRequest
 from roles.pocket.corpus import Corpus
 from roles.pocket.generation import GENERATIONS
-from roles.prompt import (
-    PROMPT_FIELDS,
-    PROMPT_NAMES,
-    SHIPPED_PROMPTS,
-    WORD_FIELDS,
-    Prompts,
-    Rendered,
-    render_pairs,
-    shipped_sets,
-)
+from roles.prompt import Prompts, Rendered, render_pairs
+from roles.prompt_set import PROMPT_FIELDS, PROMPT_NAMES, SHIPPED_PROMPTS, WORD_FIELDS, shipped_sets
 from roles.solver import Solver
 from roles.teacher import Teacher
 from tests.support.paths import ROOT

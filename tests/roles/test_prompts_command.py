@@ -13,7 +13,8 @@ from events.facts.errors import BadInput
 from events.facts.values import IOPair, Question
 from roles.__main__ import app
 from roles.pocket import WEIGHTS
-from roles.prompt import PROMPT_NAMES, SHIPPED_PROMPTS, Prompts, shipped_sets
+from roles.prompt import Prompts
+from roles.prompt_set import PROMPT_NAMES, SHIPPED_PROMPTS, shipped_sets
 from roles.questions.load import load_questions
 
 
