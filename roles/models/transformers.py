@@ -13,20 +13,19 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from events.facts.digests import SHORT
 from events.facts.errors import ModelError
-from events.facts.values import Digest, Sampling
+from events.facts.values import Digest
 from events.facts.weights import adapter_base, weights_digest
 from events.process.activity import Activity, ActivityTask
 from roles.chat_encoding import ChatEncoding
 from roles.model import ROWS_AT_ONCE, Completion, GenerationReply, GenerationRequest
 from roles.models.sampling import sample_tokens, uniforms
+from roles.models.sampling_row import RowPart, SamplingRow, Stop
 
 if TYPE_CHECKING:
     import torch
@@ -36,81 +35,8 @@ _MARGIN = 8
 """Extra tokens that are decoded to look for a stop text, because a decoder may drop a space or a partial character at first."""
 
 
-@dataclass(frozen=True)
-class _Part:
-    given: list[int]
-    """Ids of the text that begins the part."""
-    stops: tuple[str, ...]
-    """Texts of which any ends it."""
-    ending: list[int]
-    """Ids of its own first stop text, which is given where the model ends the part with the end token."""
-
-
-@dataclass
-class _SamplingRow:
-    prompt: tuple[int, ...]
-    sampling: Sampling
-    uniforms: np.ndarray[Any, np.dtype[np.float64]]
-    parts: deque[_Part]
-    """The part that is being sampled, and those that follow; a completion that the model writes whole is one part."""
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    sampled: list[bool] = field(default_factory=list)
-    forced: deque[int] = field(default_factory=deque)
-    """Given ids that the model has not read yet."""
-    begin: int = 0
-    """Index in `ids` at which the model's text in the present part begins."""
-    stop: Literal["end", "text", "length"] = "length"
-
-    def __post_init__(self) -> None:
-        # The first given text is read together with the prompt; the model writes at least one token.
-        for token in self.parts[0].given[: self.sampling.max_tokens - 1]:
-            self._append(token, 0.0, sampled=False)
-        self.begin = len(self.ids)
-
-    @property
-    def uniform(self) -> float:
-        # A finished row stays in its batch for a while, and what it draws then is ignored.
-        return float(self.uniforms[min(len(self.ids), len(self.uniforms) - 1)])
-
-    @property
-    def done(self) -> bool:
-        return self.stop != "length" or len(self.ids) >= self.sampling.max_tokens
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        return self.parts[0].stops
-
-    def take(self, token: int, logprob: float) -> int:
-        """Append the sampled token, or instead of it one that is given; returns the one that was appended."""
-        if self.forced:
-            token = self.forced.popleft()
-            self._append(token, 0.0, sampled=False)
-            self.begin = len(self.ids)
-        else:
-            self._append(token, logprob, sampled=True)
-        return token
-
-    def end_part(self, stop: Literal["end", "text", "length"]) -> int | None:
-        """End the part, or the completion with its last one; returns a given id that takes the place of the end token."""
-        if stop == "length" or len(self.parts) == 1:
-            self.stop = stop
-            return None
-        ended = self.parts.popleft()
-        self.forced.extend(self.parts[0].given if stop == "text" else [*ended.ending, *self.parts[0].given])
-        if stop == "text":
-            return None
-        del self.ids[-1], self.logprobs[-1], self.sampled[-1]
-        return self.take(0, 0.0)
-
-    def _append(self, token: int, logprob: float, *, sampled: bool) -> None:
-        self.ids.append(token)
-        self.logprobs.append(logprob)
-        self.sampled.append(sampled)
-
-
 class TransformersModel:
-    """Serves the weights of a folder.
+    """Samples with the weights of a folder.
 
     Args:
         path: Folder in Hugging Face format, or of an adapter with its base beside it.
@@ -249,11 +175,8 @@ class TransformersModel:
 
         prompts = [self._encoding.encode(request) for request in requests]
         rows = [
-            _SamplingRow(
-                prompt,
-                request.sampling,
-                uniforms(request.seed, number, request.sampling.max_tokens),
-                self._parts(request),
+            SamplingRow(
+                prompt, request.sampling, uniforms(request.seed, number, request.sampling.max_tokens), self._parts(request)
             )
             for request, prompt in zip(requests, prompts, strict=True)
             for number in range(request.count)
@@ -261,19 +184,8 @@ class TransformersModel:
         # Rows of similar length share a batch, since padding costs time.
         order = sorted(rows, key=lambda row: (len(row.prompt) + len(row.ids), row.sampling.max_tokens))
 
-        def note() -> str:
-            return f"{sum(len(row.ids) for row in rows):,} tokens"
-
-        # A prompt's token takes about as long as one that is sampled.
-        def tokens(row: _SamplingRow) -> int:
-            return len(row.prompt) + row.sampling.max_tokens
-
-        def progress() -> float:
-            done = (tokens(row) if row.done else len(row.prompt) + len(row.ids) for row in rows if row.ids)
-            return sum(done) / sum(map(tokens, rows))
-
         try:
-            with torch.inference_mode(), self._activity.task("sampling answers", len(rows), note, progress, "sampling") as task:
+            with torch.inference_mode(), self._sampling_task(rows) as task:
                 for start in range(0, len(order), self._rows):
                     if cancelled.is_set():
                         break
@@ -286,21 +198,38 @@ class TransformersModel:
             for request, prompt in zip(requests, prompts, strict=True)
         ]
 
-    def _completion(self, row: _SamplingRow) -> Completion:
+    def _sampling_task(self, rows: Sequence[SamplingRow]) -> AbstractContextManager[ActivityTask]:
+        """Progress over rows. A prompt's token takes about as long as one that is sampled."""
+
+        def note() -> str:
+            return f"{sum(len(row.ids) for row in rows):,} tokens"
+
+        def tokens(row: SamplingRow) -> int:
+            return len(row.prompt) + row.sampling.max_tokens
+
+        def progress() -> float:
+            done = (tokens(row) if row.done else len(row.prompt) + len(row.ids) for row in rows if row.ids)
+            return sum(done) / sum(map(tokens, rows))
+
+        return self._activity.task("sampling answers", len(rows), note, progress, "sampling")
+
+    def _completion(self, row: SamplingRow) -> Completion:
         text = self._encoding.decode(row.ids[:-1] if row.stop == "end" else row.ids)
         sampled = () if all(row.sampled) else tuple(row.sampled)
         return Completion(text, tuple(row.ids), tuple(row.logprobs), row.stop, sampled)
 
-    def _parts(self, request: GenerationRequest) -> deque[_Part]:
+    def _parts(self, request: GenerationRequest) -> deque[RowPart]:
+        """The parts of a request's completions; one without given text where the model writes them whole."""
+
         def encoded(text: str) -> list[int]:
             return self._encoding.encode_text(text)
 
         stops = request.sampling.stop
         return deque(
-            [_Part(encoded(part.given), (*part.stops, *stops), encoded(part.stops[0])) for part in request.parts]
-        ) or deque([_Part([], stops, [])])
+            [RowPart(encoded(part.given), (*part.stops, *stops), encoded(part.stops[0])) for part in request.parts]
+        ) or deque([RowPart([], stops, [])])
 
-    def _stop(self, row: _SamplingRow) -> Literal["end", "text", "length"]:
+    def _stop(self, row: SamplingRow) -> Stop:
         """Why the row's last token ends its part; `length` unless it does."""
         if not row.sampled[-1]:
             return "length"
@@ -313,7 +242,7 @@ class TransformersModel:
         tail = self._encoding.decode(row.ids[max(row.begin, len(row.ids) - reach) :])
         return "text" if any(text in tail for text in row.stops) else "length"
 
-    def _sample(self, rows: list[_SamplingRow], task: ActivityTask, cancelled: threading.Event) -> None:
+    def _sample(self, rows: list[SamplingRow], task: ActivityTask, cancelled: threading.Event) -> None:
         import torch
 
         cache, mask, logits = self._prefill(rows)
@@ -340,7 +269,7 @@ class TransformersModel:
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
             logits = self._forward(chosen[:, None], mask, cache)
 
-    def _prefill(self, rows: list[_SamplingRow]) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    def _prefill(self, rows: list[SamplingRow]) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Cache, mask [B, T] and next-token logits [B, vocabulary] of all rows; each distinct prompt is computed once."""
         import torch
 
