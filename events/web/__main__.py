@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import secrets
 import socket
 import sys
@@ -44,6 +45,8 @@ def web(
     New runs in a folder appear by themselves. Nothing is changed: logs are opened for reading only, and what is kept beside
     them (index.sqlite and index.summary.json) is a cache that may be deleted. Ctrl-C ends it.
     """
+    # Events are many small objects without cycles: by default a tenth of reading them goes into the search for cycles.
+    gc.set_threshold(10_000)
     with _web_extra():
         from events.web.app import make_app
         from events.web.security import is_loopback

@@ -72,6 +72,9 @@ def _templates() -> Environment:
 def _endpoint(make: MakePage, *, as_json: bool) -> Callable[[Request], Response]:
     def respond(request: Request) -> Response:
         page_request = _page_request(request)
+        if as_json and page_request.run_or_none:
+            # Nobody fetches it again when more has been read.
+            page_request.run.summary()
         page = make(page_request)
         return _json(to_json(page.model)) if as_json else _html(request, page, page_request)
 
@@ -82,7 +85,8 @@ def _page_request(request: Request) -> PageRequest:
     viewer: Viewer = request.app.state.viewer
     params = {name: str(value) for name, value in request.path_params.items()}
     run = viewer.run(params["run"]) if "run" in params else None
-    return PageRequest(viewer, run, params, request.query_params, request.url.path.removesuffix(".json"))
+    address = request.url.path.removesuffix(".json")
+    return PageRequest(viewer, run, params, request.query_params, address, run is not None and run.reading)
 
 
 def _html(request: Request, page: Page, page_request: PageRequest, status: int = 200) -> Response:

@@ -21,7 +21,7 @@ from events.web.app import make_app
 from events.web.view.log_follower import LogFollower, _copied
 from events.web.view.viewer import Viewer
 from tests.support.example_runs import ExampleRun, about_a_document, example_run
-from tests.support.viewer_client import record_run, stream_messages, wait_until_indexed
+from tests.support.viewer_client import ParsedPage, record_run, stream_messages, wait_until_indexed
 
 
 def is_mutable(value: object) -> bool:
@@ -174,6 +174,28 @@ def test_a_summary_goes_on_from_where_it_was_kept(tmp_path: Path, monkeypatch: p
         with closing(LogFollower(str(tmp_path / "run"), lambda: None)) as following:
             assert following.summary().position >= first.position
         assert {"after": 0} not in reads
+
+
+def test_the_first_page_does_not_wait_for_a_large_snapshot_and_has_a_place_for_all_that_is_filled_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("SNAPSHOT_EVERY", 10), ("LARGE_SNAPSHOT", 1), ("HEAD_START_S", 60)):
+        monkeypatch.setattr(f"events.web.view.log_follower.{name}", value)
+    monkeypatch.setattr("events.web.view.run_handle.READING_BEHIND", 0)
+    record_run(tmp_path / "run").log.close()
+    with closing(Viewer([str(tmp_path / "run")])) as viewer:
+        viewer.run("run").summary()
+        wait_until_indexed(viewer, "run")
+    with closing(Viewer([str(tmp_path / "run")])) as viewer:
+        browser = TestClient(make_app(viewer))
+        first = browser.get("/runs/run").text
+        assert "Reading the log: 0 of " in first
+        assert browser.get("/runs/run.json").json()["headlines"][0]["value"] == 2
+        whole = browser.get("/runs/run").text
+    assert "Reading the log" not in whole
+    live = [{attrs.get("id") for _, attrs in ParsedPage(text).tags if "data-live" in attrs} for text in (first, whole)]
+    assert {name for name in live[1] - live[0] if not str(name).startswith("figure-")} == set()
+    assert {"figures", "settings"} <= live[0] - live[1]
 
 
 def test_a_summary_that_was_given_out_does_not_change_any_more(example: ExampleRun, viewer: Viewer) -> None:

@@ -79,7 +79,7 @@ class SeatRow(NamedTuple):
 
 def page(request: PageRequest) -> Page:
     """Make the page."""
-    run, summary = request.run, request.run.summary()
+    run, summary = request.run, request.run.summary_so_far()
     before = request.integer("before") or len(summary.iterations) + 1
     lines = [_iteration(figures, summary) for figures in summary.iterations.values() if figures.number < before]
     model = {

@@ -47,7 +47,7 @@ def page(request: PageRequest) -> Page:
 
 def _line(run: RunHandle) -> RunRow:
     try:
-        summary = run.summary()
+        summary = run.summary_so_far()
         config: dict[str, Any] = summary.started.config if summary.started else {}
         return RunRow(
             run.name,

@@ -1,7 +1,7 @@
 """Follows one log: a thread keeps its summary and its index up to date, and notifies when they have changed.
 
-Guarantees: the log is opened read-only. Readers never wait for the thread: they get the figures so far, with their position,
-and the summary that they get is a copy that does not change any more.
+Guarantees: the log is opened read-only. Readers get the figures so far, with their position; they wait for the thread at most
+until it has loaded a snapshot of the summary. The summary that they get is a copy that does not change any more.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import copy
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from time import monotonic
 
 from events.cli.app import open_run
@@ -28,6 +29,10 @@ SNAPSHOT_EVERY = 10_000
 """Events after which a snapshot of the summary is written, for the next viewer."""
 RETRY_S = 5.0
 """Seconds after an error at which the log is read again."""
+LARGE_SNAPSHOT = 1_000_000
+"""Bytes of a snapshot, some thousand events' worth, from which on the first page does not wait for it."""
+HEAD_START_S = 0.3
+"""Seconds for which loading a large snapshot is put off: it holds the interpreter, and the first page would come after it."""
 TURN_S = 1.0
 """Seconds of work on the summary, or on the index, before the other has its turn and subscribers are notified."""
 
@@ -47,14 +52,17 @@ class LogFollower:
         try:
             path = index_path(where)
             self._indexing = Indexer(self._log, path)
-            self._snapshot = Snapshot(path.with_suffix(".summary.json"), RunSummary)
-            self._summary, self._saved = self._snapshot.load(self._log)
         except BaseException:
             self._log.close()
             raise
+        self._snapshot_path = path.with_suffix(".summary.json")
+        self._snapshot: Snapshot[RunSummary] | None = None
+        self._summary, self._saved = RunSummary(), 0
+        self._copy = self._summary
         self._lock = threading.Lock()
-        self._copy = _copied(self._summary)
-        self._stop = threading.Event()
+        self._stop, self._summary_wanted, self._loaded = threading.Event(), threading.Event(), threading.Event()
+        if _size(self._snapshot_path) < LARGE_SNAPSHOT:
+            self._summary_wanted.set()
         self._index_wanted = False
         self._requested = monotonic()
         self.problem: GaspError | None = None
@@ -86,7 +94,15 @@ class LogFollower:
         return self.position, self._indexing.index.signs_position if self._index_wanted else 0
 
     def summary(self) -> RunSummary:
-        """A copy of the summary so far."""
+        """A copy of the summary so far, the snapshot of the viewer before included."""
+        self._summary_wanted.set()
+        self._loaded.wait()
+        return self.summary_so_far()
+
+    def summary_so_far(self) -> RunSummary:
+        """The same without waiting: an empty one until a large snapshot is loaded."""
+        if self._summary_wanted.is_set():
+            self._loaded.wait()
         with self._lock:
             if self._copy.position != self._summary.position:
                 self._copy = _copied(self._summary)
@@ -99,10 +115,11 @@ class LogFollower:
     def stop(self) -> None:
         """Tell the thread to end."""
         self._stop.set()
+        self._summary_wanted.set()
 
     def close(self) -> None:
         """Wait until the thread has ended and closed the log and the index."""
-        self._stop.set()
+        self.stop()
         self._thread.join()
 
     def _stopped(self) -> bool:
@@ -110,6 +127,7 @@ class LogFollower:
 
     def _follow(self) -> None:
         try:
+            self._summary_wanted.wait(HEAD_START_S)
             with closing(self._log.subscribe()) as subscription:
                 while not self._stopped() and monotonic() - self._requested < IDLE_S:
                     before = self._progress
@@ -126,11 +144,26 @@ class LogFollower:
                         subscription.wait(POLL_INTERVAL_S)
         finally:
             self.ended = True
+            self._loaded.set()
             self._indexing.close()
             self._log.close()
 
+    def _load(self) -> Snapshot[RunSummary]:
+        """Load the snapshot of the summary."""
+        try:
+            snapshot = Snapshot(self._snapshot_path, RunSummary)
+            summary, self._saved = snapshot.load(self._log)
+            with self._lock:
+                self._summary = summary
+        finally:
+            self._loaded.set()
+        self._notify()
+        return snapshot
+
     def _catch_up(self) -> None:
         """Apply new events to the summary, then to the index, for one turn each; signs of reward hacking come last."""
+        if self._snapshot is None:
+            self._snapshot = self._load()
         at, until = Head(self._summary.position, ""), monotonic() + TURN_S
         for event in self._log.read(after=at.position):
             # Pages copy the summary meanwhile.
@@ -147,6 +180,14 @@ class LogFollower:
             until = monotonic() + TURN_S
             self._indexing.catch_up(stop=lambda: self._stopped() or monotonic() > until)
             self._indexing.catch_up_signs(stop=lambda: self._stopped() or monotonic() > until)
+
+
+def _size(path: Path) -> int:
+    """The size of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _copied(summary: RunSummary) -> RunSummary:

@@ -46,12 +46,19 @@ class PageRequest:
     """Query parameters: the first of each name, `getlist` for all."""
     address: str
     """Path of the page, without query and without `.json`."""
+    was_reading: bool = False
+    """Whether much of the run's log had not been read when the page was begun; it may be read by the time it is rendered."""
 
     @property
     def run(self) -> RunHandle:
         """The run that the address names."""
         assert self.run_or_none is not None, "this page is not one of a run"
         return self.run_or_none
+
+    @property
+    def reading(self) -> bool:
+        """Whether the page may lack much of the run."""
+        return self.was_reading or self.run.reading
 
     @property
     def json_address(self) -> str:

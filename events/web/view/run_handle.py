@@ -69,9 +69,13 @@ class RunHandle:
         """A copy of the summary so far."""
         return self._open().summary()
 
+    def summary_so_far(self) -> RunSummary:
+        """The same without waiting for what an earlier viewer has kept of a long run, for pages that are filled in later."""
+        return self._open().summary_so_far()
+
     def derived(self, make: Callable[[RunSummary], T]) -> T:
-        """What a function makes of the summary; cached while the summary stays the same."""
-        summary = self.summary()
+        """What a function makes of the summary so far; cached while the summary stays the same."""
+        summary = self.summary_so_far()
         cached = self._derived.get(make)
         if cached is None or cached[0] is not summary:
             cached = self._derived[make] = summary, make(summary)
@@ -95,12 +99,12 @@ class RunHandle:
     @property
     def finished(self) -> bool:
         """Whether the run has finished."""
-        return self.summary().finished
+        return self.summary_so_far().finished
 
     @property
     def state(self) -> RunState:
         """Whether the run has finished, and if not, whether it was active lately."""
-        summary = self.summary()
+        summary = self.summary_so_far()
         if summary.finished:
             return "finished"
         latest = max(summary.latest.timestamp() if summary.latest else 0.0, _last_progress(self.where))
