@@ -76,7 +76,7 @@ def _question_sets(runs: Sequence[RunOutcome]) -> Iterator[str]:
 def _state(run: RunOutcome | None) -> str:
     if run is None:
         return "not begun"
-    return "over" if run.finished else f"{run.costs.iterations} iterations"
+    return "over" if run.finished else counted(run.costs.iterations, "iteration")
 
 
 def seed_table(table: SeedTable, results: Results) -> Iterator[str]:
