@@ -64,10 +64,9 @@ def _noting(heads: list[Head], events: Iterable[Event]) -> Iterator[Event]:
         yield event
 
 
-def _one_by_one(write: Callable[[Database, Event], None] | None) -> Callable[[Database, Iterator[Event]], None]:
+def _one_by_one(write: Callable[[Database, Event], None]) -> Callable[[Database, Iterator[Event]], None]:
     def write_batch(db: Database, events: Iterator[Event]) -> None:
         for event in events:
-            assert write is not None, "a consumer needs `write` or `write_batch`"
             write(db, event)
 
     return write_batch
@@ -103,7 +102,11 @@ class Consumer(Generic[Database]):
         self.name = name
         self._log = log
         self._db = db
-        self._write_batch = write_batch or _one_by_one(write)
+        if write_batch is None:
+            if write is None:
+                raise TypeError("a consumer needs write or write_batch")
+            write_batch = _one_by_one(write)
+        self._write_batch = write_batch
         self._kinds = kinds
         self._behind = behind
         with self._transaction():

@@ -38,7 +38,7 @@ from events.reports.run_overview import overview_json
 from events.terminal import run as runs
 from events.terminal.drawing import print_drawn
 from events.terminal.goalpost import episode_branch
-from events.text.phrases import count_text, number, words
+from events.text.phrases import count_text, counted, number, words
 from events.text.safe_text import clean, one_line
 
 REFRESH_S = 1.0
@@ -91,7 +91,7 @@ def _progress_line(event: Event, summary: RunSummary) -> Text | None:
         case RunResumed():
             return Text("the run goes on")
         case RunFinished(iterations=iterations):
-            return Text(f"the run is finished, after {iterations} iterations")
+            return Text(f"the run is finished, after {counted(iterations, 'iteration')}")
         case _:
             return None
 

@@ -9,6 +9,7 @@ from events.facts.values import OptimizerStep, Seat
 from events.projections.figures import IterationFigures, SeatFigures
 from events.projections.run_summary import RunSummary
 from events.reports.training_warnings import LOGPROB_METRIC
+from events.text.phrases import counted
 
 COLUMNS: Final = (
     "it, failed, gap, best, lemma p, lemmas, lift p, lifts, open p, open, real-data, aligned, diversity, rejected, mismatch"
@@ -63,10 +64,14 @@ def learned_steps(summary: RunSummary) -> dict[int, list[OptimizerStep]]:
 
 
 def accepted_text(summary: RunSummary, joint: str) -> str:
-    """How many questions of each kind were accepted, with `joint` between two kinds."""
-    if summary.open_questions:
-        return f"{summary.open_questions} open questions"
-    return f"{summary.lemmas} lemmas{joint}{summary.lifts} lifts"
+    """How many questions of each kind that was proposed were accepted, with `joint` between two kinds."""
+    proposed = {seat for figures in summary.iterations.values() for seat in figures.seats}
+    kinds = {
+        "easy": ("lemma", summary.lemmas),
+        "hard": ("lift", summary.lifts),
+        "open": ("open question", summary.open_questions),
+    }
+    return joint.join(counted(count, kind) for seat, (kind, count) in kinds.items() if seat in proposed) or "no questions"
 
 
 def share(value: float | None) -> str:

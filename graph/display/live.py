@@ -90,7 +90,8 @@ def progress_lines(summary: RunSummary) -> Iterator[tuple[object, str]]:
 
 def _evaluation_line(evaluation: EvaluationFinished) -> str:
     scores = ", ".join(f"pass@{k} {value:.3f}" for k, value in evaluation.pass_at.items() if k in {1, 20})
-    return f"{evaluation.name} after {evaluation.iteration} iterations: {scores} ({len(evaluation.successes)} questions)"
+    asked = counted(len(evaluation.successes), "question")
+    return f"{evaluation.name} after {counted(evaluation.iteration, 'iteration')}: {scores} ({asked})"
 
 
 def live_view(monitor: RunMonitor, iterations: int, doing: str, warnings: Sequence[str] = ()) -> RenderableType:

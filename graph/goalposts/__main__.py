@@ -26,6 +26,7 @@ from events.facts.log import Log, first_event, run_started
 from events.facts.streams import RUN
 from events.process import shutdown
 from events.process.console import detachable_console
+from events.text.phrases import counted
 from events.text.safe_text import markup
 from graph.goalposts.goalpost_provenance import PROVENANCE_SUFFIX, GoalpostProvenance, PolicyResult
 from graph.settings.config import Config
@@ -143,7 +144,7 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
             )
 
         def on_result(result: PolicyResult) -> None:
-            who = f"{result.who}, {result.policy[:SHORT]} after {result.iteration} iterations"
+            who = f"{result.who}, {result.policy[:SHORT]} after {counted(result.iteration, 'iteration')}"
             print_note(f"{who}: {result.asked} asked, {result.dropped} dropped, {result.asked - result.dropped} left")
 
         try:

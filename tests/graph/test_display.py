@@ -9,9 +9,10 @@ from rich.console import Console
 from events.facts.types import IterationFinished
 from events.process.activity import Activity
 from events.process.console import RaisingConsole
+from events.projections.figures import SeatFigures
 from events.stores.memory import MemoryLog
 from graph.display.final_report import final_report
-from graph.display.iteration_row import COLUMNS
+from graph.display.iteration_row import COLUMNS, accepted_text
 from graph.display.live import live_view, progress_lines, show
 from graph.display.run_monitor import RunMonitor, expected_iterations
 from graph.play_run import _display
@@ -61,7 +62,7 @@ def test_a_learned_iteration_is_one_line(played):
 
 def test_the_screen_shows_where_the_run_is(played):
     shown = text(live_view(display_of(played), 40, "sampling 10 answers"))
-    for words in ("iteration 2 of 40", "left", "tokens/s", "1 lemmas, 1 lifts", "sampling 10 answers", "solver 1"):
+    for words in ("iteration 2 of 40", "left", "tokens/s", "1 lemma, 1 lift", "sampling 10 answers", "solver 1"):
         assert words in shown
     assert "behind" not in shown
     played.append("run", [IterationFinished(iteration=2, finished=1, failed=0)])
@@ -96,6 +97,15 @@ def test_figures_before_are_those_of_the_first_weights_alone(tmp_path):
         ["pass@20 on 1 goalposts", "0.000", "1.000"]
     ]
     assert [[cell.strip() for cell in row if cell] for row in ends(first=False)] == [["pass@20 on 1 goalposts", "1.000"]]
+
+
+def test_only_kinds_of_questions_that_were_proposed_are_counted(played):
+    summary = display_of(played).summary
+    assert accepted_text(summary, " and ") == "1 lemma and 1 lift"
+    for seats, expected in (({"open": SeatFigures(proposed=3)}, "0 open questions"), ({}, "no questions")):
+        for figures in summary.iterations.values():
+            figures.seats = dict(seats)
+        assert accepted_text(summary, " and ") == expected
 
 
 def test_the_screen_shows_the_latest_steps_and_every_symptom(played, tmp_path):

@@ -12,7 +12,7 @@ from events.facts.certainty_facts import CalibrationFinished
 from events.facts.digests import SHORT
 from events.facts.types import EvaluationFinished
 from events.pure.estimators import CONFIDENCE, pass_at_k, pass_at_k_interval
-from events.text.phrases import number
+from events.text.phrases import counted, number
 from events.text.safe_text import markup
 
 
@@ -32,7 +32,8 @@ def result_report(
         table.add_row(f"pass@{k}", f"{row['value']:.3f}", f"{row['low']:.3f} – {row['high']:.3f}")
     solved = sum(map(bool, result.successes.values()))
     head = (
-        f"[bold]{markup(result.name)}[/]: policy {result.policy[:SHORT]} after {result.iteration} iterations; {result.attempts}"
+        f"[bold]{markup(result.name)}[/]: policy {result.policy[:SHORT]} after"
+        f" {counted(result.iteration, 'iteration')}; {result.attempts}"
         f" completions to each of {len(result.successes)} questions at temperature {result.sampling.temperature:g}; {solved}"
         " questions solved"
     )
